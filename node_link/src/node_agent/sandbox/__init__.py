@@ -1,0 +1,1 @@
+"""Everything that runs a job in a sandbox, one file a runtime."""
