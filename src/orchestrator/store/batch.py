@@ -66,11 +66,9 @@ class Batcher(Generic[Item, Answer]):
         self._tell()
         try:
             await entry.done.wait()
-        finally:
-            if entry in self._queue:
-                self._queue.remove(entry)
-                self._weight -= entry.weight
-                self._tell()
+        except trio.Cancelled:
+            self._withdraw(entry)
+            raise
         return entry.outcome()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
@@ -85,6 +83,12 @@ class Batcher(Generic[Item, Answer]):
         finally:
             self._stopped = True
             _fail([*batch, *self._queue], Unavailable("the server is stopping: send it again"))
+            self._tell()
+
+    def _withdraw(self, entry: "_Entry[Item, Answer]") -> None:
+        if entry in self._queue:
+            self._queue.remove(entry)
+            self._weight -= entry.weight
             self._tell()
 
     def _take(self) -> "list[_Entry[Item, Answer]]":
