@@ -58,8 +58,8 @@ async def remove_folder(processes: Processes, path: Path) -> bool:
     # chmod and rm rather than shutil: a job may leave thousands of nested folders, and folders that cannot be entered.
     env = {"PATH": DEFAULT_PATH}
     await processes.run_tool(Command(("chmod", "-R", "u+rwx", "--", str(path)), env))
-    await processes.run_tool(Command(("rm", "-rf", "--one-file-system", "--", str(path)), env))
-    return not path.exists()
+    removed = await processes.run_tool(Command(("rm", "-rf", "--one-file-system", "--", str(path)), env))
+    return removed.code == 0
 
 
 def _remove_plain(path: Path) -> bool:

@@ -1,9 +1,10 @@
 """What every runtime offers the runner, and what the runner hands it."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
 
@@ -91,6 +92,8 @@ class SandboxSettings:
     """Given to every podman command, before its name: `--storage-driver vfs --runtime runc`."""
     podman_run_args: tuple[str, ...] = ()
     """Given to `podman run`: `--ulimit nproc=1024:1024`."""
+    tool_env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What podman and docker see of the agent's environment: HOME, PATH, XDG_RUNTIME_DIR, DOCKER_HOST and the like."""
     pull_seconds: float = 600.0
 
 

@@ -1,0 +1,131 @@
+"""A job as a plain process: no isolation. As root it runs as a user that nobody else is."""
+
+import resource
+import signal
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import trio
+
+from node_agent.sandbox.drive import drive, not_started
+from node_agent.sandbox.folder import Folder, lay_out
+from node_agent.sandbox.gate import RING_AND_WAIT, Gate
+from node_agent.sandbox.limits import Cgroups, Group
+from node_agent.sandbox.orphans import end_orphans, marks_of, uid_of
+from node_agent.sandbox.process import CLEANUP_SECONDS, Child, Command, Processes
+from node_agent.sandbox.runtime import OnOutput, OnStarted, Stop
+from node_agent.sandbox.spec import STATE_MARK, Ending, JobToRun, Limits, RuntimeName, environment_of
+from node_agent.sandbox.sweep import sweep_processes
+from node_agent.sandbox.uids import Uids
+
+
+@dataclass(frozen=True)
+class PlainRuntime:
+    processes: Processes
+    uids: Uids
+    cgroups: Cgroups | None
+    default_limits: Limits
+    limits: bool = False
+    name: RuntimeName = "process"
+    images: bool = False
+
+    async def prepare(self, job: JobToRun) -> None:
+        """There is nothing to get."""
+
+    async def run(
+        self, job: JobToRun, folder: Path, mark: str, on_started: OnStarted, on_output: OnOutput, stop: Stop
+    ) -> Ending:
+        with self.uids.lend() as uid:
+            group = None
+            try:
+                laid = lay_out(folder, job, uid)
+                group = self._group(job, uid)
+                box = self._start(job, laid, mark, uid, group)
+            except OSError as error:
+                await _drop(group)
+                return not_started(str(error))
+            return await drive(box, job.timeout_seconds, on_started, on_output, stop)
+
+    async def sweep(self, mark: str, keep: Collection[UUID]) -> list[str]:
+        return await sweep_processes(self.processes, self.uids, self.cgroups, mark, keep)
+
+    def _group(self, job: JobToRun, uid: int | None) -> Group | None:
+        """A group costs a little, so a job gets one for its limits, or where there is no user to end it by."""
+        if self.cgroups is None or (not job.limits and uid is not None):
+            return None
+        return self.cgroups.make(job.assignment_id, job.limits.over(self.default_limits))
+
+    def _start(self, job: JobToRun, folder: Folder, mark: str, uid: int | None, group: Group | None) -> "_PlainBox":
+        argv = folder.program.argv(str(folder.job))
+        env = environment_of(job, str(folder.workspace)) | {STATE_MARK: mark}
+        gate = Gate() if group is not None else None
+        if gate is not None:
+            argv = ("/bin/sh", "-c", RING_AND_WAIT, *argv)
+        elif folder.program.by_itself:  # a missing interpreter is the job's failure, told by a shell, and not ours
+            argv = ("/bin/sh", "-c", 'exec "$0"', *argv)
+        try:
+            stdin = gate.inside if gate else None
+            child = self.processes.start(Command(argv, env, folder.workspace, uid, stdin))
+        except OSError:
+            if gate is not None:
+                gate.close()
+            raise
+        if gate is not None:
+            gate.hand_over()
+        pids = self.default_limits.pids if uid is not None and group is None else None
+        return _PlainBox(child, self.processes, uid, str(job.assignment_id), group, gate, pids)
+
+
+async def _drop(group: Group | None) -> None:
+    if group is not None:
+        await group.end(lambda: None)
+
+
+@dataclass(frozen=True)
+class _PlainBox:
+    child: Child
+    processes: Processes
+    uid: int | None
+    assignment: str
+    group: Group | None
+    gate: Gate | None
+    pids: int | None
+
+    async def wait_started(self) -> bool:
+        if self.pids is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                resource.prlimit(self.child.pid, resource.RLIMIT_NPROC, (self.pids, self.pids))
+        if self.gate is None or self.group is None:
+            return True
+        if not await self.gate.wait_rung():
+            return False
+        self.group.add(self.child.pid)
+        self.gate.open()
+        return True
+
+    def has_started(self) -> bool:
+        return self.gate is None
+
+    async def terminate(self) -> None:
+        self.child.signal_group(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        self.child.signal_group(signal.SIGKILL)
+
+    async def end(self) -> None:
+        with trio.move_on_after(CLEANUP_SECONDS, shield=True):
+            await self.child.kill()
+            if self.group is not None:
+                await self.group.end(self.processes.reap_adopted)
+            await end_orphans(self.processes, self._is_ours, self.uid)
+        if self.gate is not None:
+            self.gate.close()
+
+    def _is_ours(self, pid: int) -> bool:
+        if self.uid is not None:
+            return uid_of(pid) == self.uid
+        marks = marks_of(pid)
+        return marks is not None and marks[1] == self.assignment
