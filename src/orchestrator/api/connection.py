@@ -1,0 +1,182 @@
+"""One client's TCP connection: Hypercorn's own, with the limits and answers that it lacks.
+
+Beyond Hypercorn: a time limit for headers (408), its header and parse errors as problem+json, reason phrases, HTTP/1.1
+only. And no send is shielded: one cut off in its middle closes the connection, since what is on the wire is torn;
+shielded, one client that reads nothing would keep the whole server from stopping.
+"""
+
+import logging
+from itertools import chain
+from typing import Any
+from uuid import uuid4
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, RawData
+from hypercorn.protocol.events import Response as ResponseEvent
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from orchestrator.api.limits import Limits
+from orchestrator.api.problems import PROBLEM_JSON, Problem, reason_phrase
+
+LINGER_SECONDS = 2.0
+log = logging.getLogger(__name__)
+
+
+class ClientConnection(TCPServer):
+    def __init__(
+        self, app: AppWrapper, config: Config, context: WorkerContext, limits: Limits, stream: trio.SocketStream
+    ) -> None:
+        super().__init__(app, config, context, {}, stream)  # type: ignore[arg-type]
+        self._limits = limits
+
+    async def run(self) -> None:
+        """A connection that breaks ends alone; the errors named are those that a client can cause."""
+        try:
+            await self._serve()
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError) as group:
+            log.debug("a connection broke", exc_info=group)
+        finally:
+            await trio.aclose_forcefully(self.stream)
+
+    async def _serve(self) -> None:
+        socket: Any = self.stream.socket
+        client = parse_socket_addr(socket.family, socket.getpeername())
+        server = parse_socket_addr(socket.family, socket.getsockname())
+        async with AppTasks() as group:
+            self._task_group = group
+            state = ConnectionState({})
+            self.protocol = ClientProtocol(  # type: ignore[assignment]
+                self.app, self.config, self.context, group, state, False, client, server, self.protocol_send
+            )
+            self.protocol.guard(self._limits, self.linger)  # type: ignore[attr-defined]
+            await self.idle_task.restart(group, self._idle_timeout)
+            await self._read_data()
+
+    async def protocol_send(self, event: Any) -> None:
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        async with self.send_lock:
+            try:
+                await self.stream.send_all(event.data)
+            except trio.Cancelled:
+                await trio.aclose_forcefully(self.stream)
+                raise
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.protocol.handle(Closed())
+
+    async def linger(self) -> None:
+        """Reads on for a while after an error was answered: closing upon unread data could destroy the answer."""
+        with trio.move_on_after(LINGER_SECONDS):
+            while await self.stream.receive_some(MAX_RECV):
+                pass
+
+
+class AppTasks(TaskGroup):
+    async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
+        """What an app that has ended left unread is read here: Hypercorn's reader blocks on it, and with it the end."""
+
+        async def app_and_rest(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
+            over = False
+
+            async def receive_and_note() -> Any:
+                nonlocal over
+                event = await receive()
+                over = over or event["type"].endswith(".disconnect")
+                return event
+
+            try:
+                await app(scope, receive_and_note, send, sync_spawn, call_soon)
+            finally:
+                if not over:
+                    self.spawn(_read_the_rest, receive)
+
+        return await super().spawn_app(app_and_rest, config, scope, send)
+
+
+async def _read_the_rest(receive: Any) -> None:
+    while not (await receive())["type"].endswith(".disconnect"):
+        pass
+
+
+class ClientProtocol(H11Protocol):
+    def guard(self, limits: Limits, linger: Any) -> None:
+        self._limits = limits
+        self._linger = linger
+        self._begun: float | None = None
+        self._waiting: trio.CancelScope | None = None
+
+    async def handle(self, event: Any) -> None:
+        incoming = isinstance(event, RawData) and bool(event.data) and self.stream is None
+        if incoming and self._begun is None:
+            self._begun = trio.current_time()
+        await super().handle(event)
+        if incoming and self._begun is not None and self._waiting is None and self.connection.our_state is h11.IDLE:
+            self._waiting = trio.CancelScope(deadline=self._begun + self._limits.request_seconds)
+            self.task_group.spawn(self._wait_for_headers, self._waiting)
+
+    async def _wait_for_headers(self, waiting: trio.CancelScope) -> None:
+        with waiting:
+            await trio.sleep_forever()
+        if self._waiting is waiting:
+            seconds = f"{self._limits.request_seconds:g}"
+            await self._answer_at_once(Problem(408, f"the headers were not complete after {seconds} s"))
+            await self.send(Closed())
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        self.connection_state = ConnectionState({"begun": self._begun or trio.current_time()})
+        self._begun = None
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        await super()._create_stream(request)
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """No other protocol is offered: an upgrade that is not a websocket is served as if it had not been asked."""
+
+    async def stream_send(self, event: Any) -> None:
+        if not isinstance(event, ResponseEvent) or event.status_code < 200:
+            await super().stream_send(event)
+            return
+        headers = list(chain(event.headers, self.config.response_headers("h11")))
+        if self.keep_alive_requests >= self.config.keep_alive_max_requests:
+            headers.append((b"connection", b"close"))
+        reason = _reason(event.status_code)
+        await self._send_h11_event(h11.Response(headers=headers, status_code=event.status_code, reason=reason))
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """Hypercorn calls this for what is no request at all, and closes afterwards."""
+        too_long = f"the headers are larger than {self._limits.header_bytes} bytes"
+        known = {431: Problem(431, too_long)}
+        await self._answer_at_once(known.get(status_code, Problem(400, "this is not an HTTP/1.1 request")))
+        await self._linger()
+
+    async def _answer_at_once(self, problem: Problem) -> None:
+        request_id = uuid4().hex
+        body = problem.body(request_id)
+        headers: list[tuple[bytes, bytes]] = [
+            (b"content-type", PROBLEM_JSON.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+            *self.config.response_headers("h11"),
+        ]
+        status = problem.status
+        await self._send_h11_event(h11.Response(status_code=status, headers=headers, reason=_reason(status)))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+        log.info("refused before it was a request: %s", problem.detail)
+
+
+def _reason(status: int) -> bytes:
+    try:
+        return reason_phrase(status).encode()
+    except ValueError:
+        return b""
