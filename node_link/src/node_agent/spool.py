@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from node_agent.bell import Bell
 from node_agent.clock import Clock
 from node_agent.segments import NO_SPACE
 from node_agent.spool_files import Kept, Reader, open_files
@@ -42,9 +43,10 @@ _AFTER_SYNC = {
 class Spool:
     """Opened before anything else; `run` writes, everything else is called from the loop's thread."""
 
-    def __init__(self, folder: Path, clock: Clock, limit_bytes: int | None = None) -> None:
+    def __init__(self, folder: Path, clock: Clock, limit_bytes: int | None = None, bell: Bell | None = None) -> None:
         self._files, kept, self.set_aside = open_files(folder, clock)
         self._clock = clock
+        self._bell = bell or Bell()
         self._limit = limit_bytes
         self._segment_bytes = min(SEGMENT_BYTES, max(16 << 10, (limit_bytes or SEGMENT_BYTES * 8) // 8))
         self._next_position = kept.next_position
@@ -246,6 +248,7 @@ class Spool:
                 item.ticket.settle(item.ref, refused=False)
         self._durable.set()
         self._durable = trio.Event()
+        self._bell.ring()
 
     async def _without_room(self, batch: list[Item]) -> list[Item]:
         """The disk is full: new work and output wait, the ends of jobs use what was reserved for them."""

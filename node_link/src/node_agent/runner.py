@@ -1,0 +1,342 @@
+"""From an assignment to its end in the spool: taken (synced) → accepted → prepared → started → output → finished.
+
+What the link says is handled at once and without waiting; the waiting is done by one child that takes assignments, one
+child a slot that runs jobs, and one that removes the folders of jobs whose end the server has.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import inf
+from pathlib import Path
+from uuid import UUID
+
+import trio
+
+from node_agent.attempts import Attempt, Attempts, Stage
+from node_agent.choose import Chosen, Refused, choose
+from node_agent.config import NodeConfig
+from node_agent.outbox import Outbox
+from node_agent.reports import finished_fields, started_fields
+from node_agent.sandbox.runtime import Runtime
+from node_agent.sandbox.spec import Ending, InvalidSpec, NodeFault, Outcome, RuntimeName, parse_spec
+from node_agent.spool import Spool
+from node_agent.spool_format import Ref
+from node_link.messages import (
+    Assignment,
+    AttemptRef,
+    Cancellation,
+    CancelReason,
+    HeldAttempt,
+    JobsAccepted,
+    JobsRejected,
+    Rejection,
+    RejectReason,
+    Stream,
+)
+
+log = logging.getLogger("cynode.node.runner")
+
+STOP_GRACE_SECONDS = 2.0
+"""Between SIGTERM and SIGKILL when the agent stops, or is told to stop all."""
+_OUTCOMES: Mapping[CancelReason, Outcome] = {
+    "canceled": "canceled",
+    "fenced": "canceled",
+    "timeout": "timeout",
+    "recall": "handed_back",
+}
+RemoveFolder = Callable[[Path], Awaitable[bool]]
+
+
+class Runner:
+    def __init__(
+        self,
+        config: NodeConfig,
+        spool: Spool,
+        outbox: Outbox,
+        state_id: str,
+        mounts: Path,
+        remove_folder: RemoveFolder,
+    ) -> None:
+        self._config = config
+        self._spool = spool
+        self._outbox = outbox
+        self._state_id = state_id
+        self._mounts = mounts
+        self._remove_folder = remove_folder
+        self._to_take: list[Attempt] = []
+        self._take_wanted = trio.Event()
+        self._queue_in, self._queue_out = trio.open_memory_channel[Attempt](inf)  # bounded by slots + prefetch
+        self._folders_in, self._folders_out = trio.open_memory_channel[Path](inf)  # bounded likewise
+        self._draining = False
+        self._stopped = False
+        self._closing = False
+        self._changed = trio.Event()
+        self.attempts = Attempts()
+        self.offered: Mapping[RuntimeName, Runtime] = {}
+        self.max_timeout_seconds = inf
+        """From the orchestrator's configuration."""
+
+    # what the agent and the link ask
+
+    @property
+    def accepting(self) -> bool:
+        return not (self._draining or self._stopped or self._closing)
+
+    def free_slots(self) -> int:
+        return max(0, self._config.slots + self._config.prefetch - self.attempts.open) if self.accepting else 0
+
+    def held(self) -> tuple[HeldAttempt, ...]:
+        return self.attempts.held()
+
+    def held_ids(self) -> set[str]:
+        return {str(attempt.assignment_id) for attempt in self.attempts if attempt.stage is not Stage.FINISHED}
+
+    async def wait_idle(self) -> None:
+        """Until nothing runs or waits to."""
+        while self.attempts.open:
+            await self._changed.wait()
+
+    # what the server says
+
+    def linked(self, *, draining: bool, kill: Sequence[AttemptRef]) -> None:
+        """A welcome: what it does not want any more ends."""
+        self._stopped = False
+        self._draining = draining
+        for ref in kill:
+            attempt = self.attempts.get(ref.assignment_id)
+            if attempt is not None and attempt.stage is not Stage.FINISHED:
+                self._stop(attempt, "canceled", STOP_GRACE_SECONDS)
+
+    def link_ended(self) -> None:
+        self.attempts.link_ended()
+
+    def drain(self, *, draining: bool) -> None:
+        self._draining = draining
+
+    def stop_all(self) -> None:
+        """Everything is handed back, and nothing taken until the next hello."""
+        self._stopped = True
+        for attempt in self.attempts:
+            if attempt.stage is not Stage.FINISHED:
+                self._stop(attempt, "handed_back", STOP_GRACE_SECONDS)
+
+    def close(self) -> None:
+        """The agent stops: as `stop_all`, for good."""
+        self._closing = True
+        self.stop_all()
+
+    def acknowledged(self, over: Sequence[Ref]) -> None:
+        """The server has these attempts' ends."""
+        for ref in over:
+            attempt = self.attempts.forget(_assignment_id(ref))
+            if attempt is None:
+                continue
+            self.attempts.settle(attempt.assignment_id, None)
+            if attempt.chosen is None or attempt.chosen.runtime.name != "noop":
+                self._folders_in.send_nowait(self._mounts / str(attempt.assignment_id))
+
+    def assign(self, jobs: Sequence[Assignment]) -> None:
+        """Each is answered: accepted once it is durable, accepted again if it is held, or rejected with the reason."""
+        rejected = []
+        again = []
+        for job in jobs:
+            attempt = self.attempts.get(job.assignment_id)
+            if attempt is not None:
+                if attempt.stage is not Stage.TAKING:
+                    again.append(attempt.wire())
+            elif self.attempts.is_settled(job.assignment_id):
+                if reason := self.attempts.settled_reason(job.assignment_id):
+                    rejected.append(_rejection(job, reason, None))
+            elif rejection := self._consider(job):
+                self.attempts.settle(job.assignment_id, rejection.reason)
+                rejected.append(rejection)
+        if again:
+            self._outbox.post(JobsAccepted(jobs=tuple(again)))
+        self._reject(rejected)
+
+    def cancel(self, jobs: Sequence[Cancellation]) -> None:
+        """Held: it ends, and its end is the answer. Not held: rejected at once, and never started on this link."""
+        unknown = []
+        for job in jobs:
+            attempt = self.attempts.get(job.assignment_id)
+            if attempt is None:
+                self.attempts.settle(job.assignment_id, "canceled")
+                unknown.append(_rejection(job, "canceled", None))
+            elif job.reason == "recall" and attempt.stage >= Stage.STARTING:
+                pass  # its `started` is the answer
+            elif attempt.stage is not Stage.FINISHED:
+                self._stop(attempt, _OUTCOMES[job.reason], job.grace_seconds)
+        self._reject(unknown)
+
+    def _reject(self, rejected: Sequence[Rejection]) -> None:
+        if rejected:
+            self._outbox.post(JobsRejected(jobs=tuple(rejected)))
+
+    def _consider(self, job: Assignment) -> Rejection | None:
+        """Takes it, or says why not."""
+        if not self.accepting:
+            return _rejection(job, "draining", None)
+        if self.attempts.open >= self._config.slots + self._config.prefetch:
+            return _rejection(job, "busy", None)
+        try:
+            chosen = choose(parse_spec(job), self.offered, self._config, self.max_timeout_seconds)
+        except InvalidSpec as error:
+            return _rejection(job, "invalid", str(error))
+        except Refused as refused:
+            return _rejection(job, refused.reason, str(refused))
+        ref = Ref.of(job.job_id, job.attempt, job.assignment_id)
+        attempt = Attempt(job.assignment_id, ref, chosen, Stage.TAKING)
+        self.attempts.add(attempt)
+        self._to_take.append(attempt)
+        self._take_wanted.set()
+        return None
+
+    def _stop(self, attempt: Attempt, outcome: Outcome, grace_seconds: float) -> None:
+        attempt.stop.request(outcome, grace_seconds)
+        if attempt.stage is Stage.TAKEN:
+            self._finish(attempt, Ending(attempt.stop.outcome or outcome, started=False))
+
+    # the children
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take)
+            nursery.start_soon(self._remove_folders)
+            for _ in range(self._config.slots):
+                nursery.start_soon(self._work)
+
+    async def _take(self) -> None:
+        """What arrives while one sync is under way is taken together in the next."""
+        while True:
+            await self._take_wanted.wait()
+            self._take_wanted = trio.Event()
+            batch, self._to_take = self._to_take, []
+            ticket = self._spool.take([attempt.ref for attempt in batch])
+            await ticket.wait()
+            self._taken([attempt for attempt in batch if attempt.ref.assignment_id not in ticket.refused])
+            self._no_room([attempt for attempt in batch if attempt.ref.assignment_id in ticket.refused])
+
+    def _taken(self, batch: Sequence[Attempt]) -> None:
+        if batch:
+            self._outbox.post(JobsAccepted.model_construct(jobs=tuple(attempt.wire() for attempt in batch)))
+        for attempt in batch:
+            attempt.stage = Stage.TAKEN
+            if (outcome := attempt.early_outcome()) is not None:
+                self._finish(attempt, Ending(outcome, started=False))
+            else:
+                self._queue_in.send_nowait(attempt)
+
+    def _no_room(self, batch: Sequence[Attempt]) -> None:
+        """The spool is full, so an end could not be kept: nothing is taken."""
+        rejected = []
+        for attempt in batch:
+            reason: RejectReason = "busy" if attempt.early_outcome() is None else "canceled"
+            self.attempts.forget(attempt.assignment_id)
+            self.attempts.settle(attempt.assignment_id, reason)
+            rejected.append(_rejection(attempt.wire(), reason, "no room in the node's spool"))
+        self._reject(rejected)
+        self._notify()
+
+    async def _work(self) -> None:
+        """One slot."""
+        async for attempt in self._queue_out:
+            if attempt.stage is Stage.TAKEN and attempt.chosen is not None:
+                attempt.stage = Stage.PREPARING
+                self._finish(attempt, await self._run_one(attempt, attempt.chosen))
+
+    async def _run_one(self, attempt: Attempt, chosen: Chosen) -> Ending:
+        try:
+            if chosen.runtime.images:
+                await self._prepare(attempt, chosen)
+            if (outcome := attempt.early_outcome()) is not None:
+                return Ending(outcome, started=False)
+            attempt.stage = Stage.STARTING
+            return await self._run_in_sandbox(attempt, chosen)
+        except NodeFault as fault:
+            return Ending("failed", started=False, error=str(fault))
+        except Exception as error:
+            log.exception("job ended by a fault of the agent", extra={"job_id": str(chosen.job.job_id)})
+            return Ending("failed", started=attempt.stage is Stage.RUNNING, error=f"node_error: {_root(error)!r}")
+
+    async def _prepare(self, attempt: Attempt, chosen: Chosen) -> None:
+        """Ends early when the attempt is stopped meanwhile."""
+        async with trio.open_nursery() as nursery:
+
+            async def give_up() -> None:
+                await attempt.stop.wait_asked()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(give_up)
+            await chosen.runtime.prepare(chosen.job)
+            nursery.cancel_scope.cancel()
+
+    async def _run_in_sandbox(self, attempt: Attempt, chosen: Chosen) -> Ending:
+        name = chosen.runtime.name
+
+        async def on_started() -> None:
+            attempt.stage = Stage.RUNNING
+            self._spool.started(attempt.ref, started_fields(name))
+
+        async def on_output(stream: Stream, byte_offset: int, data: bytes) -> None:
+            await self._keep_output(attempt, stream, byte_offset, data)
+
+        folder = self._mounts / str(attempt.assignment_id)
+        return await chosen.runtime.run(chosen.job, folder, self._state_id, on_started, on_output, attempt.stop)
+
+    async def _keep_output(self, attempt: Attempt, stream: Stream, byte_offset: int, data: bytes) -> None:
+        if attempt.is_cut(stream):
+            return
+
+        def written() -> None:
+            attempt.sent[stream] = byte_offset + len(data)
+
+        try:
+            await self._spool.output(attempt.ref, stream, byte_offset, data, written)
+        except trio.Cancelled:
+            attempt.cut(stream)
+            raise
+
+    def _finish(self, attempt: Attempt, ending: Ending) -> None:
+        def fields() -> bytes:
+            return finished_fields(
+                ending.outcome,
+                started=ending.started,
+                exit_code=ending.exit_code,
+                total_bytes=attempt.sent if ending.started else None,
+                truncated=attempt.truncated(ending) if ending.started else None,
+                error=ending.error,
+            )
+
+        self.attempts.finish(attempt)
+        self._spool.finished(attempt.ref, fields)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _remove_folders(self) -> None:
+        """Of attempts whose end the server has; until then what a job left can be looked at."""
+        async for folder in self._folders_out:
+            if folder.exists() and not await self._remove_folder(folder):
+                log.warning("the folder of an ended job could not be removed: %s", folder)
+
+
+def _assignment_id(ref: Ref) -> UUID:
+    return UUID(bytes=ref.assignment_id)
+
+
+def _rejection(job: AttemptRef, reason: RejectReason, detail: str | None) -> Rejection:
+    return Rejection(
+        job_id=job.job_id,
+        attempt=job.attempt,
+        assignment_id=job.assignment_id,
+        reason=reason,
+        detail=detail[:2000] if detail else None,
+    )
+
+
+def _root(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
