@@ -1,6 +1,7 @@
 """One HTTP port: our own listening sockets, Hypercorn behind them, a bounded end."""
 
 import errno
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -79,6 +80,7 @@ def _configure(limits: Limits) -> Config:
     config.websocket_max_message_size = limits.websocket_bytes
     config.include_server_header = False
     config.accesslog = None  # the guard writes one line a request
+    config.errorlog = logging.getLogger("hypercorn.error")
     return config
 
 
