@@ -24,13 +24,12 @@ CREATE TABLE password_credentials (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- One row a session (the `sid` of its tokens). Rotation replaces the hash; the one before is kept to tell a client that
--- retried within the grace from a stolen token.
+-- One row a session (the `sid` of its tokens). Rotation replaces the hash; a token that names the session and is not the
+-- current one was rotated before: `rotated_at` tells a client that retried within the grace from a thief.
 CREATE TABLE refresh_sessions (
     id uuid PRIMARY KEY,
     user_id uuid NOT NULL REFERENCES users (id),
     refresh_token_hash bytea NOT NULL CONSTRAINT refresh_sessions_hash_key UNIQUE,
-    previous_token_hash bytea,
     rotated_at timestamptz,
     is_active boolean NOT NULL DEFAULT true,
     expires_at timestamptz NOT NULL,
@@ -288,6 +287,7 @@ CREATE TABLE job_attempts (
     stdout_truncated boolean NOT NULL DEFAULT false,
     stderr_truncated boolean NOT NULL DEFAULT false,
     bad_report text,
+    gap text,
     stop_reason text CONSTRAINT job_attempts_stop_reason CHECK (stop_reason IN ('canceled', 'timeout', 'fenced', 'recall')),
     stop_requested_at timestamptz,
     stopped_at timestamptz,

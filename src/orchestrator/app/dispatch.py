@@ -1,0 +1,84 @@
+"""Claims queued jobs for the links of this control-plane, and keeps the queue's house."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from orchestrator.app.clock import new_id
+from orchestrator.domain.dispatch import Candidate, Held
+from orchestrator.domain.ids import AssignmentId, LinkId, NodeId
+from orchestrator.domain.selection import NodeAbility, NodeRoom, deal
+from orchestrator.faults import reach
+from orchestrator.store import claims, due, links
+from orchestrator.store.db import Connection, Database
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What goes to which node, and the nodes that turned out to be another link's (None: nobody's)."""
+
+    given: dict[NodeId, list[Held]] = field(default_factory=dict)
+    not_mine: dict[NodeId, LinkId | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A linked node with room for more."""
+
+    node_id: NodeId
+    link_id: LinkId
+    spool_id: str
+    slug: str
+    free: int
+    ability: NodeAbility
+    max_timeout: float | None = None
+
+
+class Dispatch:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._requirements: dict[int, Mapping[str, Any]] = {}
+
+    async def claim(self, nodes: Sequence[Open]) -> Claim:
+        """Assigns up to as many jobs as the nodes have room; committed when it returns, and to be sent then."""
+
+        async def work(conn: Connection) -> Claim:
+            return await self._claim(conn, nodes)
+
+        claim = await self._db.transact(work)
+        if claim.given:
+            reach("control_plane.claim.after_commit")
+        return claim
+
+    async def _claim(self, conn: Connection, nodes: Sequence[Open]) -> Claim:
+        for number, body in await claims.new_requirements(conn, self._requirements):
+            self._requirements[number] = json.loads(body)
+        not_mine = await links.hold_mine(conn, {node.node_id: node.link_id for node in nodes})
+        candidates = {node.node_id: self._candidate(node) for node in nodes if node.node_id not in not_mine}
+        wanted = frozenset[int]().union(*(c.able for c in candidates.values()))
+        if not wanted:
+            return Claim(not_mine=not_mine)
+        rows = await claims.take_rows(conn, sorted(wanted), sum(c.free for c in candidates.values()))
+        rooms = [NodeRoom(c.node_id, c.slug, c.free, c.able) for c in candidates.values()]
+        dealt = deal([(row.requirement_id, row) for row in rows], rooms)
+        given: dict[NodeId, list[Held]] = {}
+        if dealt:
+            parts = [(row, candidates[room.node_id], AssignmentId(new_id())) for row, room in dealt]
+            held = await claims.assign(conn, parts)
+            for (_, room), one in zip(dealt, held, strict=True):
+                given.setdefault(room.node_id, []).append(one)
+            reach("control_plane.claim.before_commit")
+        return Claim(given, not_mine)
+
+    def _candidate(self, node: Open) -> Candidate:
+        able = frozenset(n for n, requirement in self._requirements.items() if node.ability.meets(n, requirement))
+        return Candidate(node.node_id, node.link_id, node.spool_id, node.slug, node.free, able, node.max_timeout)
+
+    async def promote_due(self) -> datetime | None:
+        """Queues delayed jobs that are due and fails those whose queue time is over; when the next one is due."""
+        return await self._db.transact(due.promote)
+
+    async def rest_empty_groups(self) -> None:
+        await self._db.transact(claims.rest_empty_groups)

@@ -1,0 +1,275 @@
+"""One live link: what its node holds, how much room it has, and what silence about an attempt means. No I/O."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import trio
+
+from node_link.messages import Heartbeat, JobsAssign, JobsCancel, Message
+from node_link.session import CloseCode
+from orchestrator.app.dispatch import Open
+from orchestrator.app.links import NodeSettings, Takeover
+from orchestrator.app.reports import AttemptState, Judged
+from orchestrator.domain.dispatch import Held
+from orchestrator.domain.ids import AssignmentId, LinkId, NodeId
+from orchestrator.domain.reports import Ref
+from orchestrator.domain.states import Outcome
+from orchestrator.links.close import LinkClose
+from orchestrator.links.wire import assign_frames, cancel_frames
+
+SILENT_HEARTBEATS = 2
+OVERDUE_SECONDS = 60.0
+UNSTARTED_SECONDS = 660.0
+GRACE_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Tracked:
+    """An attempt that holds a slot of this node."""
+
+    ref: Ref
+    timeout_seconds: float
+    since: float
+    """Monotonic: when it was last known to have moved on (sent, accepted, started)."""
+    answered: bool = False
+    accepted: bool = False
+    started: bool = False
+    stopping: bool = False
+    silent: int = 0
+    stop_sent: str | None = None
+    overdue_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """What two heartbeats without an attempt mean for it."""
+
+    resend: tuple[AssignmentId, ...]
+    gone: tuple[Ref, ...]
+    accepted: tuple[Ref, ...]
+    """Named for the first time: that counts as accepting."""
+
+
+class NodeLink:
+    def __init__(
+        self,
+        slug: str,
+        node_id: NodeId,
+        spool_id: str,
+        takeover: Takeover,
+        room: int,
+        settings: NodeSettings,
+        outbox: trio.MemorySendChannel[Message],
+    ) -> None:
+        self.slug = slug
+        self.node_id = node_id
+        self.spool_id = spool_id
+        self.link_id: LinkId = takeover.link_id
+        self.settings = settings
+        self._room = room
+        self._outbox = outbox
+        self._reported_room: int | None = None
+        self._full = False
+        self._refuses_until_hello = False
+        self.config_sent = ""
+        self.closing: LinkClose | None = None
+        self.close_asked = trio.Event()
+        self.empty = trio.Event()
+        self.attempts: dict[AssignmentId, Tracked] = {}
+        for one in takeover.occupied:
+            self.attempts[one.ref.assignment_id] = Tracked(
+                one.ref,
+                one.timeout_seconds,
+                trio.current_time(),
+                answered=one.accepted,
+                accepted=one.accepted,
+                started=one.started,
+                stopping=one.stopping,
+            )
+        self._note_emptiness()
+
+    # ------------------------------------------------------------ sending
+
+    def send(self, message: Message) -> None:
+        """Puts it into the outbox; a node that reads too slowly for that loses its link, and nobody waits for it."""
+        try:
+            self._outbox.send_nowait(message)
+        except trio.WouldBlock:
+            self.close(LinkClose(CloseCode.TRY_ANOTHER, "you do not read what is sent to you"))
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            pass  # it is closing already; what was to be said is settled by the next hello
+
+    def close(self, why: LinkClose) -> None:
+        if self.closing is None:
+            self.closing = why
+            self.close_asked.set()
+
+    def give(self, jobs: Iterable[Held]) -> None:
+        """Sends assignments that were committed; a resent one begins its silence anew."""
+        given = list(jobs)
+        for job in given:
+            ref = Ref(job.job_id, job.attempt, job.assignment_id)
+            self.attempts[job.assignment_id] = Tracked(ref, job.timeout_seconds, trio.current_time())
+        self._note_emptiness()
+        for frame in assign_frames(given):
+            self.send(JobsAssign(jobs=frame))
+
+    def stop(self, refs: Iterable[tuple[Ref, str]], grace: float = GRACE_SECONDS) -> None:
+        """Asks the node to stop these, once a link for each reason."""
+        fresh: list[tuple[Ref, str]] = []
+        for ref, reason in refs:
+            tracked = self.attempts.get(ref.assignment_id)
+            if tracked is None:
+                tracked = self.attempts[ref.assignment_id] = Tracked(ref, 0, trio.current_time())
+            if reason != "recall":
+                tracked.stopping = True
+            if tracked.stop_sent != reason:
+                tracked.stop_sent = reason
+                tracked.silent = 0
+                fresh.append((ref, reason))
+        self._note_emptiness()
+        for frame in cancel_frames(fresh, grace):
+            self.send(JobsCancel(jobs=frame))
+
+    # ------------------------------------------------------------ room
+
+    def open(self) -> Open | None:
+        """What a claim may give this node now, None when nothing."""
+        if self._full or self._refuses_until_hello or self.closing or not self.settings.takes_work:
+            return None
+        room = self._room if self._reported_room is None else min(self._room, self._reported_room)
+        free = room - len(self.attempts)
+        if free <= 0:
+            return None
+        ability, limit = self.settings.ability, self.settings.max_timeout
+        return Open(self.node_id, self.link_id, self.spool_id, self.slug, free, ability, limit)
+
+    def note_rejection(self, reason: str) -> None:
+        if reason == "busy":
+            self._full = True
+        if reason == "draining":
+            self._refuses_until_hello = True
+
+    def undrained(self) -> None:
+        self._refuses_until_hello = False
+
+    def unstarted(self) -> list[Ref]:
+        return [t.ref for t in self.attempts.values() if not (t.started or t.stopping)]
+
+    # ------------------------------------------------------------ what the node says
+
+    def heard_of(self, ref: Ref) -> None:
+        """The node has answered about it; whether that is committed is another matter."""
+        tracked = self.attempts.get(ref.assignment_id)
+        if tracked is not None:
+            tracked.answered = True
+            tracked.silent = 0
+
+    def heartbeat(self, beat: Heartbeat) -> Silence:
+        listed = {AssignmentId(h.assignment_id): h for h in beat.held}
+        self._full = False
+        if beat.free_slots is not None:
+            known = sum(1 for assignment in self.attempts if assignment in listed)
+            self._reported_room = max(0, beat.free_slots) + known
+        resend: list[AssignmentId] = []
+        gone: list[Ref] = []
+        accepted: list[Ref] = []
+        for assignment, tracked in self.attempts.items():
+            if assignment in listed:
+                tracked.answered, tracked.silent = True, 0
+                if not tracked.accepted:
+                    accepted.append(tracked.ref)
+                continue
+            tracked.silent += 1
+            if tracked.silent < SILENT_HEARTBEATS:
+                continue
+            if tracked.accepted or tracked.stopping:
+                gone.append(tracked.ref)
+            elif not tracked.answered:
+                tracked.silent = 0
+                resend.append(assignment)
+        return Silence(tuple(resend), tuple(gone), tuple(accepted))
+
+    def committed(self, judged: Judged) -> bool:
+        """Takes over what the database now says; True when that made room."""
+        before = len(self.attempts)
+        for assignment, state in judged.states.items():
+            self._settle(assignment, state)
+        for assignment in judged.gone:
+            self.attempts.pop(assignment, None)
+        self._note_emptiness()
+        return len(self.attempts) < before
+
+    def _settle(self, assignment: AssignmentId, state: AttemptState) -> None:
+        if state.stopped:
+            self.attempts.pop(assignment, None)
+            return
+        tracked = self.attempts.get(assignment)
+        if tracked is None:
+            return
+        if (state.accepted and not tracked.accepted) or (state.started and not tracked.started):
+            tracked.since = trio.current_time()
+        tracked.accepted, tracked.started, tracked.stopping = state.accepted, state.started, state.ended
+
+    def overdue(self) -> list[tuple[Ref, Outcome, str]]:
+        """Attempts that the node should long have ended: the server's own net."""
+        found: list[tuple[Ref, Outcome, str]] = []
+        for tracked in self.attempts.values():
+            if tracked.stopping or tracked.overdue_told:
+                continue
+            age = trio.current_time() - tracked.since
+            if tracked.started and age > tracked.timeout_seconds + OVERDUE_SECONDS:
+                found.append((tracked.ref, Outcome.TIMEOUT, "timeout"))
+            elif tracked.accepted and not tracked.started and age > UNSTARTED_SECONDS:
+                found.append((tracked.ref, Outcome.FAILED, "sandbox_start: not started for 660 s"))
+        for ref, _, _ in found:
+            self.attempts[ref.assignment_id].overdue_told = True
+        return found
+
+    def _note_emptiness(self) -> None:
+        if not self.attempts:
+            self.empty.set()
+        elif self.empty.is_set():
+            self.empty = trio.Event()
+
+
+class Registry:
+    """The links of this process, by node; changed by the links themselves, read by the loops."""
+
+    def __init__(self) -> None:
+        self._links: dict[NodeId, NodeLink] = {}
+        self.mode: Literal["serving", "away", "stopping"] = "serving"
+
+    def add(self, link: NodeLink) -> None:
+        older = self._links.get(link.node_id)
+        if older is not None:
+            older.close(LinkClose(CloseCode.TAKEN_OVER, "this node has linked again"))
+        self._links[link.node_id] = link
+
+    def remove(self, link: NodeLink) -> None:
+        if self._links.get(link.node_id) is link:
+            del self._links[link.node_id]
+
+    def all(self) -> Collection[NodeLink]:
+        return list(self._links.values())
+
+    def get(self, node: NodeId) -> NodeLink | None:
+        return self._links.get(node)
+
+    def lost(self, not_mine: Mapping[NodeId, LinkId | None]) -> None:
+        """Closes the links of nodes that a transaction found to be another's, or nobody's."""
+        for node, other in not_mine.items():
+            link = self._links.get(node)
+            if link is not None and link.link_id != other:
+                link.close(lost(other))
+
+    def close_all(self, why: LinkClose) -> None:
+        for link in self.all():
+            link.close(why)
+
+
+def lost(other: LinkId | None) -> LinkClose:
+    if other is None:
+        return LinkClose(CloseCode.TRY_ANOTHER, "the lease of this node has ended: link again")
+    return LinkClose(CloseCode.TAKEN_OVER, "another link of this node holds it now")

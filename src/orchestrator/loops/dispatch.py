@@ -1,0 +1,20 @@
+"""Gives queued jobs to linked nodes until either runs out."""
+
+from orchestrator.app.dispatch import Dispatch
+from orchestrator.links.node_link import Registry
+
+
+async def dispatch(queue: Dispatch, registry: Registry) -> None:
+    """One claim serves all links; the assignments leave as soon as their commit is back."""
+    while True:
+        nodes = [room for link in registry.all() if (room := link.open()) is not None]
+        if not nodes:
+            return
+        claim = await queue.claim(nodes)
+        for node, jobs in claim.given.items():
+            link = registry.get(node)
+            if link is not None:  # else it is settled by the node's next hello
+                link.give(jobs)
+        registry.lost(claim.not_mine)
+        if not claim.given and not claim.not_mine:
+            return

@@ -1,0 +1,268 @@
+"""Attempts with their jobs and tasks: locked in one order, changed by domain code, saved in few statements."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from orchestrator.domain.attempts import AttemptRow, JobRow
+from orchestrator.domain.ids import AssignmentId, JobId, NodeId, TaskId
+from orchestrator.domain.reports import Chunk
+from orchestrator.domain.states import Event, JobStatus, Outcome, TaskStatus, step
+from orchestrator.store.db import Connection, Row
+from orchestrator.store.queue_rows import QueueRow, enqueue
+
+# Tasks, then jobs, each by id; the attempt is locked with its job, so that what is read is the newest.
+_LOCKED = """
+    SELECT a.job_id, a.attempt, a.assignment_id, a.node_id, a.spool_id, a.timeout_seconds, a.accepted_at, a.started_at,
+           a.ended_at, a.outcome,
+           a.exit_code, a.error, a.runtime, a.stdout_length, a.stderr_length, a.stdout_truncated, a.stderr_truncated,
+           a.bad_report, a.gap, a.stop_reason, a.stop_requested_at, a.stopped_at,
+           j.task_id, j.owner, j.requirement_id, j.status, j.priority, j.attempt AS job_attempt, j.tries,
+           j.max_attempts, j.retry_on, j.error AS job_error, j.not_before, j.started_at AS job_started_at,
+           j.ended_at AS job_ended_at, j.queue_deadline, t.status AS task_status
+      FROM job_attempts a JOIN jobs j ON j.id = a.job_id JOIN tasks t ON t.id = j.task_id
+"""
+LOCK_BY_ASSIGNMENT = (
+    _LOCKED
+    + """
+     WHERE a.assignment_id = ANY($1::uuid[]) AND ($2::uuid[] IS NULL OR a.node_id = ANY($2::uuid[]))
+  ORDER BY t.id, j.id FOR NO KEY UPDATE OF t, j, a
+"""
+)
+LOCK_ON_NODE = (
+    _LOCKED
+    + """
+     WHERE a.node_id = $1 AND a.stopped_at IS NULL
+  ORDER BY t.id, j.id FOR NO KEY UPDATE OF t, j, a
+"""
+)
+LOCK_QUEUED = """
+    SELECT j.id AS job_id, j.task_id, j.owner, j.requirement_id, j.status, j.priority, j.attempt AS job_attempt,
+           j.tries,
+           j.max_attempts, j.retry_on, j.error AS job_error, j.not_before, j.started_at AS job_started_at,
+           j.ended_at AS job_ended_at, j.queue_deadline, t.status AS task_status
+      FROM jobs j JOIN tasks t ON t.id = j.task_id
+     WHERE j.id = ANY($1::uuid[]) AND j.status = 'queued'
+  ORDER BY t.id, j.id FOR NO KEY UPDATE OF t, j
+"""
+
+SAVE_ATTEMPTS = """
+    UPDATE job_attempts a
+       SET accepted_at = n.accepted_at, started_at = n.started_at, ended_at = n.ended_at, outcome = n.outcome,
+           exit_code = n.exit_code, error = n.error, runtime = n.runtime, stdout_length = n.stdout_length,
+           stderr_length = n.stderr_length, stdout_truncated = n.stdout_truncated,
+           stderr_truncated = n.stderr_truncated,
+           bad_report = n.bad_report, gap = n.gap, stop_reason = n.stop_reason,
+           stop_requested_at = n.stop_requested_at, stopped_at = n.stopped_at
+      FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::int[],
+                  $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[], $14::text[],
+                  $15::text[], $16::text[], $17::timestamptz[], $18::timestamptz[])
+        AS n (job_id, attempt, accepted_at, started_at, ended_at, outcome, exit_code, error, runtime, stdout_length,
+              stderr_length, stdout_truncated, stderr_truncated, bad_report, gap, stop_reason, stop_requested_at,
+              stopped_at)
+     WHERE a.job_id = n.job_id AND a.attempt = n.attempt
+"""
+SAVE_JOBS = """
+    UPDATE jobs j
+       SET status = n.status, tries = n.tries, error = n.error, not_before = n.not_before, started_at = n.started_at,
+           ended_at = n.ended_at, queue_deadline = n.queue_deadline, updated_at = now(),
+           assignment_id = CASE WHEN n.status IN ('assigned', 'running') THEN j.assignment_id END,
+           node_id = CASE WHEN n.status IN ('assigned', 'running') THEN j.node_id END
+      FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::timestamptz[], $6::timestamptz[],
+                  $7::timestamptz[], $8::timestamptz[])
+        AS n (id, status, tries, error, not_before, started_at, ended_at, queue_deadline)
+     WHERE j.id = n.id
+"""
+START_TASKS = """
+    UPDATE tasks SET status = 'running', started_at = coalesce(started_at, now()), updated_at = now()
+     WHERE id = ANY($1::uuid[]) AND status = 'pending'
+"""
+JOBS_OF_TASKS = "SELECT task_id, status, ended_at FROM jobs WHERE task_id = ANY($1::uuid[])"
+END_TASKS = """
+    UPDATE tasks t SET status = n.status, closed = true, ended_at = n.ended_at, updated_at = now()
+      FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS n (id, status, ended_at)
+     WHERE t.id = n.id AND NOT t.closed
+"""
+STORE_OUTPUT = """
+    INSERT INTO job_output (job_id, attempt, stream, byte_offset, data, at)
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bigint[], $5::bytea[], $6::timestamptz[])
+"""
+COUNT_DROPPED = """
+    INSERT INTO dropped_reports AS d (node_id, assignment_id, kind, reason, count)
+    SELECT node_id, assignment_id, kind, reason, count
+      FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bigint[])
+        AS n (node_id, assignment_id, kind, reason, count)
+  ORDER BY node_id, assignment_id, kind
+        ON CONFLICT (node_id, assignment_id, kind)
+        DO UPDATE SET count = d.count + excluded.count, reason = excluded.reason, last_at = now()
+"""
+BELL = "NOTIFY cynode_tasks"
+DUE_BELL = "NOTIFY cynode_due"
+
+_ATTEMPT_FIELDS = [
+    "accepted_at",
+    "started_at",
+    "ended_at",
+    "outcome",
+    "exit_code",
+    "error",
+    "runtime",
+    "stdout_length",
+    "stderr_length",
+    "stdout_truncated",
+    "stderr_truncated",
+    "bad_report",
+    "gap",
+    "stop_reason",
+    "stop_requested_at",
+    "stopped_at",
+]
+_JOB_FIELDS = ["status", "tries", "error", "not_before", "started_at", "ended_at", "queue_deadline"]
+
+
+async def lock_attempts(
+    conn: Connection, assignments: Iterable[AssignmentId], nodes: Iterable[NodeId] | None
+) -> dict[AssignmentId, AttemptRow]:
+    """Those of the assignments that exist and are of one of these nodes (None: of any)."""
+    mine = None if nodes is None else list(nodes)
+    return _rows(await conn.fetch(LOCK_BY_ASSIGNMENT, list(assignments), mine))
+
+
+async def lock_queued(conn: Connection, jobs: Iterable[JobId]) -> list[JobRow]:
+    """Those of the jobs that are queued."""
+    return [_job(row) for row in await conn.fetch(LOCK_QUEUED, list(jobs))]
+
+
+async def lock_on_node(conn: Connection, node: NodeId) -> dict[AssignmentId, AttemptRow]:
+    """All attempts of a node that still hold a slot: open, or ended and not known to have stopped."""
+    return _rows(await conn.fetch(LOCK_ON_NODE, node))
+
+
+async def save(conn: Connection, rows: Iterable[AttemptRow], chunks: Sequence[Chunk] = ()) -> None:
+    """Stores what a unit of work changed: output, attempts, jobs, tasks that started or ended, the queue, the bell."""
+    changed = list(rows)
+    if chunks:
+        await conn.execute(STORE_OUTPUT, *_chunk_columns(chunks))
+    if not changed:
+        return
+    await conn.execute(SAVE_ATTEMPTS, *_attempt_columns(changed))
+    jobs = list({row.job.id: row.job for row in changed if row.job.changed}.values())
+    if jobs:
+        await conn.execute(SAVE_JOBS, *_job_columns(jobs))
+        await _save_tasks(conn, jobs)
+    await conn.execute(BELL)
+
+
+async def count_dropped(conn: Connection, dropped: Sequence[tuple[NodeId, AssignmentId, str, str]]) -> None:
+    """One row per attempt and kind, with a count: (node, assignment, kind, reason)."""
+    counts: dict[tuple[NodeId, AssignmentId, str], tuple[str, int]] = {}
+    for node, assignment, kind, reason in dropped:
+        counts[node, assignment, kind] = (reason, counts.get((node, assignment, kind), ("", 0))[1] + 1)
+    if counts:
+        keys, values = list(counts), list(counts.values())
+        await conn.execute(
+            COUNT_DROPPED,
+            [k[0] for k in keys],
+            [k[1] for k in keys],
+            [k[2] for k in keys],
+            [v[0] for v in values],
+            [v[1] for v in values],
+        )
+
+
+async def save_jobs(conn: Connection, jobs: Sequence[JobRow]) -> None:
+    """For jobs that change without an attempt (a queue deadline that passed)."""
+    await conn.execute(SAVE_JOBS, *_job_columns(jobs))
+    await _save_tasks(conn, jobs)
+    await conn.execute(BELL)
+
+
+async def _save_tasks(conn: Connection, jobs: Sequence[JobRow]) -> None:
+    running = [job.task_id for job in jobs if job.task_status is TaskStatus.RUNNING]
+    if running:
+        await conn.execute(START_TASKS, running)
+    ended = {job.task_id: job.task_status for job in jobs if job.status.is_ended and not job.task_status.is_closed}
+    if ended:
+        await _end_tasks(conn, ended)
+    ready = [job for job in jobs if job.status is JobStatus.QUEUED and job.not_before is None]
+    if any(job.not_before is not None for job in jobs):
+        await conn.execute(DUE_BELL)
+    if ready:
+        await enqueue(conn, [QueueRow(job.id, job.owner, job.requirement_id, job.priority) for job in ready])
+
+
+async def _end_tasks(conn: Connection, tasks: dict[TaskId, TaskStatus]) -> None:
+    """A task ends with its last job: failed if one failed, else completed."""
+    jobs: dict[TaskId, list[Row]] = {}
+    for row in await conn.fetch(JOBS_OF_TASKS, list(tasks)):
+        jobs.setdefault(row["task_id"], []).append(row)
+    ends: list[tuple[TaskId, TaskStatus, Any]] = []
+    for task, rows in jobs.items():
+        if all(row["ended_at"] for row in rows):
+            failed = any(row["status"] == JobStatus.FAILED for row in rows)
+            status = step(tasks[task], Event.SOME_FAILED if failed else Event.ALL_COMPLETED)
+            ends.append((task, status, max(row["ended_at"] for row in rows)))
+    if ends:
+        await conn.execute(END_TASKS, [e[0] for e in ends], [str(e[1]) for e in ends], [e[2] for e in ends])
+
+
+def _chunk_columns(chunks: Sequence[Chunk]) -> list[list[Any]]:
+    return [
+        [c.row.job_id for c in chunks],
+        [c.row.attempt for c in chunks],
+        [c.stream for c in chunks],
+        [c.offset for c in chunks],
+        [c.data for c in chunks],
+        [c.at for c in chunks],
+    ]
+
+
+def _attempt_columns(rows: Sequence[AttemptRow]) -> list[list[Any]]:
+    keys: list[list[Any]] = [[row.job_id for row in rows], [row.attempt for row in rows]]
+    return keys + [[getattr(row, name) for row in rows] for name in _ATTEMPT_FIELDS]
+
+
+def _job_columns(jobs: Sequence[JobRow]) -> list[list[Any]]:
+    ids: list[Any] = [job.id for job in jobs]
+    return [ids, *([getattr(job, name) for job in jobs] for name in _JOB_FIELDS)]
+
+
+def _rows(rows: Iterable[Row]) -> dict[AssignmentId, AttemptRow]:
+    jobs: dict[UUID, JobRow] = {}
+    return {row["assignment_id"]: _attempt(row, jobs.setdefault(row["job_id"], _job(row))) for row in rows}
+
+
+def _job(row: Row) -> JobRow:
+    return JobRow(
+        id=row["job_id"],
+        task_id=row["task_id"],
+        owner=row["owner"],
+        requirement_id=row["requirement_id"],
+        status=JobStatus(row["status"]),
+        priority=row["priority"],
+        attempt=row["job_attempt"],
+        tries=row["tries"],
+        max_attempts=row["max_attempts"],
+        retry_on=frozenset(row["retry_on"]),
+        error=row["job_error"],
+        task_status=TaskStatus(row["task_status"]),
+        not_before=row["not_before"],
+        started_at=row["job_started_at"],
+        ended_at=row["job_ended_at"],
+        queue_deadline=row["queue_deadline"],
+    )
+
+
+def _attempt(row: Row, job: JobRow) -> AttemptRow:
+    fields = {name: row[name] for name in _ATTEMPT_FIELDS}
+    fields["outcome"] = None if row["outcome"] is None else Outcome(row["outcome"])
+    return AttemptRow(
+        job_id=row["job_id"],
+        attempt=row["attempt"],
+        assignment_id=row["assignment_id"],
+        node_id=row["node_id"],
+        spool_id=row["spool_id"],
+        timeout_seconds=row["timeout_seconds"],
+        job=job,
+        **fields,
+    )
