@@ -6,7 +6,7 @@ CONNECT_SECONDS = 5
 _SETTINGS = {
     "application_name": "cynode",
     # Nets on the server's side, for a process that was stopped in the middle of a transaction.
-    "statement_timeout": "10s",
+    "statement_timeout": "6s",
     "idle_in_transaction_session_timeout": "10s",
     "jit": "off",
 }
