@@ -72,35 +72,37 @@ class Event(StrEnum):
 
 _T, _J, _L, _E = TaskStatus, JobStatus, LeaseState, Event
 
-TABLE: dict[tuple[StrEnum, Event], StrEnum] = {
-    (_T.PENDING, _E.JOB_STARTED): _T.RUNNING,
-    (_T.RUNNING, _E.JOB_STARTED): _T.RUNNING,
-    (_T.PENDING, _E.SOME_FAILED): _T.FAILED,
-    (_T.RUNNING, _E.SOME_FAILED): _T.FAILED,
-    (_T.RUNNING, _E.ALL_COMPLETED): _T.COMPLETED,
-    (_T.PENDING, _E.CANCEL): _T.CANCELED,
-    (_T.RUNNING, _E.CANCEL): _T.CANCELED,
-    (_T.PENDING, _E.SUPERSEDE): _T.SUPERSEDED,
-    (_T.RUNNING, _E.SUPERSEDE): _T.SUPERSEDED,
-    (_J.QUEUED, _E.CLAIM): _J.ASSIGNED,
-    (_J.ASSIGNED, _E.STARTED): _J.RUNNING,
-    (_J.ASSIGNED, _E.QUEUE_AGAIN): _J.QUEUED,
-    (_J.RUNNING, _E.QUEUE_AGAIN): _J.QUEUED,
-    (_J.RUNNING, _E.COMPLETE): _J.COMPLETED,
-    (_J.QUEUED, _E.FAIL): _J.FAILED,
-    (_J.ASSIGNED, _E.FAIL): _J.FAILED,
-    (_J.RUNNING, _E.FAIL): _J.FAILED,
-    (_J.QUEUED, _E.CANCEL): _J.CANCELED,
-    (_J.ASSIGNED, _E.CANCEL): _J.CANCELED,
-    (_J.RUNNING, _E.CANCEL): _J.CANCELED,
-    (_L.FREE, _E.HELLO): _L.HELD,
-    (_L.HELD, _E.HELLO): _L.HELD,
-    (_L.EXPIRED, _E.HELLO): _L.HELD,
-    (_L.HELD, _E.HEARTBEAT): _L.HELD,
-    (_L.HELD, _E.LINK_CLOSED): _L.HELD,
-    (_L.HELD, _E.EXPIRE): _L.EXPIRED,
-    (_L.HELD, _E.RELEASE): _L.FREE,
-}
+ROWS: tuple[tuple[StrEnum, Event, StrEnum], ...] = (
+    (_T.PENDING, _E.JOB_STARTED, _T.RUNNING),
+    (_T.RUNNING, _E.JOB_STARTED, _T.RUNNING),
+    (_T.PENDING, _E.SOME_FAILED, _T.FAILED),
+    (_T.RUNNING, _E.SOME_FAILED, _T.FAILED),
+    (_T.RUNNING, _E.ALL_COMPLETED, _T.COMPLETED),
+    (_T.PENDING, _E.CANCEL, _T.CANCELED),
+    (_T.RUNNING, _E.CANCEL, _T.CANCELED),
+    (_T.PENDING, _E.SUPERSEDE, _T.SUPERSEDED),
+    (_T.RUNNING, _E.SUPERSEDE, _T.SUPERSEDED),
+    (_J.QUEUED, _E.CLAIM, _J.ASSIGNED),
+    (_J.ASSIGNED, _E.STARTED, _J.RUNNING),
+    (_J.ASSIGNED, _E.QUEUE_AGAIN, _J.QUEUED),
+    (_J.RUNNING, _E.QUEUE_AGAIN, _J.QUEUED),
+    (_J.RUNNING, _E.COMPLETE, _J.COMPLETED),
+    (_J.QUEUED, _E.FAIL, _J.FAILED),
+    (_J.ASSIGNED, _E.FAIL, _J.FAILED),
+    (_J.RUNNING, _E.FAIL, _J.FAILED),
+    (_J.QUEUED, _E.CANCEL, _J.CANCELED),
+    (_J.ASSIGNED, _E.CANCEL, _J.CANCELED),
+    (_J.RUNNING, _E.CANCEL, _J.CANCELED),
+    (_L.FREE, _E.HELLO, _L.HELD),
+    (_L.HELD, _E.HELLO, _L.HELD),
+    (_L.EXPIRED, _E.HELLO, _L.HELD),
+    (_L.HELD, _E.HEARTBEAT, _L.HELD),
+    (_L.HELD, _E.LINK_CLOSED, _L.HELD),
+    (_L.HELD, _E.EXPIRE, _L.EXPIRED),
+    (_L.HELD, _E.RELEASE, _L.FREE),
+)
+# Two machines share words, and equal words are equal keys: so the machine is part of the key.
+TABLE = {(type(state), state, event): after for state, event, after in ROWS}
 
 State = TypeVar("State", TaskStatus, JobStatus, LeaseState)
 
@@ -110,12 +112,12 @@ class IllegalTransition(Exception):
 
 
 def may(state: StrEnum, event: Event) -> bool:
-    return (state, event) in TABLE
+    return (type(state), state, event) in TABLE
 
 
 def step(state: State, event: Event) -> State:
     """The state after `event`. Raises IllegalTransition where the table has no such row."""
-    after = TABLE.get((state, event))
+    after = TABLE.get((type(state), state, event))
     if not isinstance(after, type(state)):
         raise IllegalTransition(f"{type(state).__name__} {state}: {event}")
     return after

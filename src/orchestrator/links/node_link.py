@@ -239,7 +239,13 @@ class Registry:
 
     def __init__(self) -> None:
         self._links: dict[NodeId, NodeLink] = {}
+        self._gone = trio.Event()
         self.mode: Literal["serving", "away", "stopping"] = "serving"
+
+    async def drained(self) -> None:
+        """Waits until the last link is gone."""
+        while self._links:
+            await self._gone.wait()
 
     def add(self, link: NodeLink) -> None:
         older = self._links.get(link.node_id)
@@ -250,6 +256,8 @@ class Registry:
     def remove(self, link: NodeLink) -> None:
         if self._links.get(link.node_id) is link:
             del self._links[link.node_id]
+            self._gone.set()
+            self._gone = trio.Event()
 
     def all(self) -> Collection[NodeLink]:
         return list(self._links.values())

@@ -63,8 +63,10 @@ class LinkService:
     beats: Renews
     registry: Registry
     heartbeat_seconds: float
+    came: Callable[[], None]
+    """Rung when a link was made."""
     changed: Callable[[], None]
-    """Rung when a link came, went, or has room again."""
+    """Rung when a link has room again."""
     record_capability: Callable[[NodeId, str, dict[str, Any], str], Awaitable[None]]
     record_config_ack: Callable[[NodeId, str, str, str | None], Awaitable[None]]
 
@@ -168,7 +170,7 @@ class _Session:
             log.info("linked", extra={"node_slug": self._slug, "link_id": str(link_id)})
             self._service.registry.add(self._link)
             self._link.give(takeover.resend)
-            self._service.changed()
+            self._service.came()
             async with trio.open_nursery() as children:
                 children.start_soon(self._write, outbox)
                 children.start_soon(self._read)
@@ -198,7 +200,7 @@ class _Session:
     async def _leave(self, link_id: LinkId) -> None:
         if hasattr(self, "_link"):
             self._service.registry.remove(self._link)
-        self._service.changed()
+        log.info("unlinked", extra={"node_slug": self._slug, "link_id": str(link_id)})
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
             with suppress(DatabaseAway):  # then the next hello takes it over, or the reaper ends the lease
                 await self._service.links.close(self._node_id, link_id)

@@ -6,7 +6,7 @@ from orchestrator.links.node_link import Registry
 
 async def dispatch(queue: Dispatch, registry: Registry) -> None:
     """One claim serves all links; the assignments leave as soon as their commit is back."""
-    while True:
+    while registry.mode == "serving":
         nodes = [room for link in registry.all() if (room := link.open()) is not None]
         if not nodes:
             return

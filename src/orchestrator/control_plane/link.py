@@ -1,0 +1,62 @@
+"""`GET /v1/nodes/link`: the websocket's upgrade, and the few verbs that the links layer needs of it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from quart import Blueprint, Response, websocket
+
+from node_link.messages import SUBPROTOCOL
+from orchestrator.api.problems import PROBLEM_JSON, problem_of
+from orchestrator.domain.errors import AppError, DatabaseAway, Invalid, Unavailable
+from orchestrator.domain.ids import NodeId
+from orchestrator.links.serve import LinkService, serve_link
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedNode:
+    node_id: NodeId
+    slug: str
+
+
+Authenticate = Callable[[str | None], Awaitable[LinkedNode]]
+"""Takes the Authorization header; raises Unauthenticated or Forbidden."""
+
+
+def link_routes(service: LinkService, authenticate: Authenticate) -> Blueprint:
+    routes = Blueprint("link", __name__)
+
+    @routes.websocket("/v1/nodes/link")
+    async def link() -> Response | None:
+        try:
+            if service.registry.mode != "serving":
+                raise Unavailable("this control-plane takes no links now: try another", retry_after=1)
+            node = await authenticate(websocket.headers.get("Authorization"))
+            if SUBPROTOCOL not in websocket.requested_subprotocols:
+                raise Invalid(f"the subprotocol {SUBPROTOCOL} is required")
+        except (AppError, DatabaseAway) as error:
+            return _refusal(error)
+        await websocket.accept(subprotocol=SUBPROTOCOL)
+        await serve_link(QuartChannel(), node.node_id, node.slug, service)
+        return None
+
+    return routes
+
+
+def _refusal(error: AppError | DatabaseAway) -> Response:
+    problem = problem_of(error)
+    state: Mapping[str, object] = websocket.scope.get("state") or {}
+    body = problem.body(str(state.get("request_id", "")))
+    return Response(body, problem.status, dict(problem.headers), content_type=PROBLEM_JSON)
+
+
+class QuartChannel:
+    """The websocket of the request in whose context it is used."""
+
+    async def receive(self) -> str | bytes:
+        return await websocket.receive()
+
+    async def send(self, text: str) -> None:
+        await websocket.send(text)
+
+    async def close(self, code: int, reason: str) -> None:
+        await websocket.close(code, reason)
