@@ -26,3 +26,8 @@ def with_suffix(name: str, number: int) -> str:
     """A long name gives way, so that the whole stays within the limit."""
     tail = f"-{number}"
     return name[: MOST - len(tail)].rstrip("-") + tail
+
+
+def read_reference(text: str) -> UUID | str:
+    """How a user names a task: its id, which is read first, or its name. Empty when it can be neither."""
+    return UUID(text) if is_uuid_shaped(text) else normalise_name(text)
