@@ -14,6 +14,8 @@ class Proxy:
         self._watched = b""
         self._deliver = False
         self._swallow = b""
+        self.refuse = False
+        """While true, a client is hung up on as soon as it calls."""
 
     def cut_at(self, word: bytes, *, deliver: bool) -> None:
         """Breaks the connection on which the client sends `word`; the server still reads it, or not."""
@@ -27,6 +29,9 @@ class Proxy:
         self._swallow = b""
 
     async def serve(self, client: trio.SocketStream) -> None:
+        if self.refuse:
+            await client.aclose()
+            return
         server = await trio.open_unix_socket(self._upstream)
         wire = _Wire()
         try:

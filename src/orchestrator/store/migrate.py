@@ -130,7 +130,10 @@ def _with_yoyo(dsn: str, what: Callable[[Any, Path], T], folder: Path) -> T:
 
 
 def _read(folder: Path) -> Any:
-    return yoyo.read_migrations(glob.escape(str(folder)))
+    """The numbered files alone: schema.sql beside them is their result."""
+    names = migration_names(folder)
+    found = yoyo.read_migrations(glob.escape(str(folder)))
+    return found.filter(lambda migration: migration.id in names)
 
 
 def _up(backend: Any, folder: Path) -> list[str]:
