@@ -1,5 +1,6 @@
 """What every command of one call shares, and the options that may stand anywhere in it."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,13 +50,14 @@ pass_call = click.make_pass_decorator(Call)
 
 def shared_options(command: F) -> F:
     """`-o`, `-q` and `--no-color`, accepted before and after the command's own words."""
-    for option in (
+    options: tuple[Callable[[F], F], ...] = (
         click.option("-o", "--output", type=click.Choice(["table", "json"]), callback=_set_output, expose_value=False,
                      help="A table for people (default), or one JSON value."),
         click.option("-q", "--quiet", is_flag=True, callback=_set_quiet, expose_value=False,
                      help="Print the result only."),
         click.option("--no-color", is_flag=True, callback=_set_plain, expose_value=False, help="No colours."),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for option in options:
         command = option(command)
     return command
 
@@ -85,7 +87,7 @@ def confirm(question: str, yes: bool) -> None:
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
-        click.echo(err=True)
+        print(file=sys.stderr)
         raise Failure(Exit.USAGE, "nothing was done: nobody answered; -y goes ahead without asking") from None
     if not agreed:
         raise Failure(Exit.USAGE, "nothing was done")
@@ -94,7 +96,7 @@ def confirm(question: str, yes: bool) -> None:
 def read_password(from_stdin: bool, *, again: bool) -> str:
     """Never an argument, which all users of the machine could read."""
     if from_stdin:
-        password = click.get_text_stream("stdin").readline().rstrip("\r\n")
+        password = sys.stdin.readline().rstrip("\r\n")
     else:
         try:
             password = click.prompt("Password", hide_input=True, confirmation_prompt=again, err=True)

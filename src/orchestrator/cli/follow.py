@@ -40,7 +40,7 @@ def _noticed(chunks: Iterator[bytes], outage: Outage) -> Iterator[bytes]:
 
 
 def follow_output(gateway: Gateway, task: str, printer: Printer, *, stream: str = "all") -> None:
-    """Writes what the job writes to the same descriptors, as it comes. In JSON mode stdout is kept for the one value."""
+    """Writes what the job writes to the same descriptors, as it comes; in JSON mode to stderr alone."""
     written = Written()
     for event in events(gateway, task, Outage(printer.note)):
         if event.name == "output" and stream in ("all", event.data.get("stream")):

@@ -176,8 +176,7 @@ def _json_of(response: httpx.Response) -> Any:
     try:
         return response.json()
     except ValueError as error:
-        url = response.request.url
-        raise Failure(Exit.GATEWAY, f"what answers at {url.scheme}://{url.netloc.decode()} is no cynode gateway") from error
+        raise Failure(Exit.GATEWAY, f"what answers at {response.request.url.host} is no cynode gateway") from error
 
 
 def _session_of(response: httpx.Response) -> Session:

@@ -15,40 +15,29 @@ from orchestrator.cli.failures import Exit, Failure
 
 MAX_SCRIPT = 256 * 1024
 MAX_COMMANDS = 64 * 1024
-UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 SIZES = {"": 1, "m": 1, "mb": 1, "mi": 1, "g": 1024, "gb": 1024, "gi": 1024}
 
 
-class Duration(click.ParamType):
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+)([smh]?)", str(value))
-        if not found or int(found[1]) == 0:
-            self.fail(f"{value!r} is no time span; write 90, 90s, 15m or 2h", param, ctx)
-        return int(int(found[1]) * UNITS[found[2]])
+def duration(text: str) -> int:
+    found = re.fullmatch(r"(\d+)([smh]?)", text)
+    if not found or int(found[1]) == 0:
+        raise click.BadParameter(f"{text!r} is no time span; write 90, 90s, 15m or 2h")
+    return int(found[1]) * UNITS[found[2]]
 
 
-class Memory(click.ParamType):
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+)([a-z]*)", str(value).lower())
-        if not found or found[2] not in SIZES or int(found[1]) == 0:
-            self.fail(f"{value!r} is no size; write 512m or 2g", param, ctx)
-        return int(found[1]) * SIZES[found[2]]
+def megabytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+)([a-z]*)", text.lower())
+    if not found or found[2] not in SIZES or int(found[1]) == 0:
+        raise click.BadParameter(f"{text!r} is no size; write 512m or 2g")
+    return int(found[1]) * SIZES[found[2]]
 
 
-class Pair(click.ParamType):
-    """`K=V`."""
-
-    name = "key=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        key, equals, rest = str(value).partition("=")
-        if not key or not equals:
-            self.fail(f"{value!r} must look like NAME=VALUE", param, ctx)
-        return key, rest
+def pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.BadParameter(f"{text!r} must look like NAME=VALUE")
+    return name, value
 
 
 def work_of(script: str | None, commands: tuple[str, ...], words: tuple[str, ...]) -> dict[str, str]:

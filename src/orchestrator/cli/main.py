@@ -29,12 +29,15 @@ ALSO = {
 @click.group(cls=LateGroup, late=COMMANDS, also=ALSO, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-c", "--config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Instead of $XDG_CONFIG_HOME/cynode/config.yaml.")  # fmt: skip
-@click.option("--gateway-url", envvar="CYNODE_GATEWAY_URL", metavar="URL", help="The gateway. [env: CYNODE_GATEWAY_URL]")
-@click.option("--token", envvar="CYNODE_TOKEN", hidden=True, expose_value=True)
+@click.option("--gateway-url", envvar="CYNODE_GATEWAY_URL", metavar="URL",
+              help="The gateway. [env: CYNODE_GATEWAY_URL]")  # fmt: skip
+@click.option("--token", envvar="CYNODE_TOKEN", hidden=True)
 @click.option("--plain-by-env", envvar="NO_COLOR", hidden=True)
 @shared_options
 @pass_call
-def cynode(call: Call, config: Path | None, gateway_url: str | None, token: str | None, plain_by_env: str | None) -> None:
+def cynode(
+    call: Call, config: Path | None, gateway_url: str | None, token: str | None, plain_by_env: str | None
+) -> None:
     """Submit tasks to a cynode orchestrator and look after it.
 
     Start with `cynode up`, or `cynode login` where one runs already; then `cynode task run --follow -- echo hello`.

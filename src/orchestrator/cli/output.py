@@ -24,9 +24,7 @@ def shown(value: object, *, keep: str = "") -> str:
 
 
 def _escape(char: str) -> str:
-    return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(char) or (
-        f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}" if ord(char) < 65536 else f"\\U{ord(char):08x}"
-    )
+    return char.encode("unicode_escape").decode()  # \n, \x1b, \u202e
 
 
 def write_bytes(data: bytes, *, to_stderr: bool = False) -> None:

@@ -7,7 +7,7 @@ import click
 
 from orchestrator.cli.context import Call, pass_call, shared_options
 from orchestrator.cli.failures import Exit, Failure, GatewayAway, Interrupted
-from orchestrator.cli.job_options import Duration, Memory, Pair, body_of, work_of
+from orchestrator.cli.job_options import body_of, duration, megabytes, pair, work_of
 from orchestrator.cli.output import shown
 from orchestrator.cli.words import RunCommand
 
@@ -15,19 +15,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 WORDS_LAST = {"allow_interspersed_args": False}
 OPTIONS = (
     click.option("--script", metavar="FILE|-", help="Run this file, by its #! line or sh."),
-    click.option("--command", "commands", multiple=True, metavar="LINE", help="Run this line; repeat for more, in order."),
+    click.option("--command", "commands", multiple=True, metavar="LINE",
+                 help="Run this line; repeat for more, in order."),
     click.option("--name", help="The task's name."),
     click.option("--image", help="Run in this container image."),
-    click.option("--env", multiple=True, type=Pair(), metavar="K=V", help="A variable of the job's environment."),
-    click.option("--timeout", type=Duration(), help="Stop the job after this: 90s, 15m, 2h."),
-    click.option("--queue-timeout", type=Duration(), help="Give up if it has not started by then."),
-    click.option("--label", multiple=True, type=Pair(), metavar="K=V", help="A label of the task, to find it by."),
-    click.option("--require-label", multiple=True, type=Pair(), metavar="K=V", help="Only on nodes with this label."),
+    click.option("--env", multiple=True, type=pair, metavar="K=V", help="A variable of the job's environment."),
+    click.option("--timeout", type=duration, help="Stop the job after this: 90s, 15m, 2h."),
+    click.option("--queue-timeout", type=duration, help="Give up if it has not started by then."),
+    click.option("--label", multiple=True, type=pair, metavar="K=V", help="A label of the task, to find it by."),
+    click.option("--require-label", multiple=True, type=pair, metavar="K=V", help="Only on nodes with this label."),
     click.option("--runtime", type=click.Choice(["podman", "docker", "bubblewrap", "process", "noop"]),
                  help="Only in this kind of sandbox."),
     click.option("--gpu", is_flag=True, help="Only on nodes with a GPU."),
     click.option("--network", type=click.Choice(["none", "restricted"]), help="What the sandbox may reach."),
-    click.option("--memory", type=Memory(), help="Limit: 512m, 2g."),
+    click.option("--memory", type=megabytes, help="Limit: 512m, 2g."),
     click.option("--cpus", type=click.FloatRange(min=0, min_open=True), help="Limit: 0.5, 2."),
     click.option("--pids", type=click.IntRange(min=1), help="Limit on processes and threads."),
     click.option("--max-attempts", type=click.IntRange(min=1), help="1: never start it twice."),
@@ -49,7 +50,7 @@ def submission(command: F) -> F:
 @shared_options
 @pass_call
 def create(
-    call: Call, script: str | None, commands: tuple[str, ...], words: tuple[str, ...], idempotency_key: str | None,
+    call: Call, /, script: str | None, commands: tuple[str, ...], words: tuple[str, ...], idempotency_key: str | None,
     **options: Any,
 ) -> None:  # fmt: skip
     """Submit a task and leave: cynode task create -- WORDS…"""
@@ -68,7 +69,7 @@ def create(
 @shared_options
 @pass_call
 def run(
-    call: Call, script: str | None, commands: tuple[str, ...], words: tuple[str, ...], idempotency_key: str | None,
+    call: Call, /, script: str | None, commands: tuple[str, ...], words: tuple[str, ...], idempotency_key: str | None,
     follow: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Submit a task, wait for it, show its output and end with its exit code: cynode task run -- WORDS…

@@ -6,7 +6,7 @@ import click
 
 from orchestrator.cli.context import Call, confirm, pass_call, shared_options, yes_option
 from orchestrator.cli.gateway_paths import task_path
-from orchestrator.cli.job_options import Pair
+from orchestrator.cli.job_options import pair
 from orchestrator.cli.outcome import document_of, with_documents
 from orchestrator.cli.output import flat, shown, write_bytes
 from orchestrator.cli.task_run import create, run
@@ -23,7 +23,7 @@ def task() -> None:
 
 @click.command("list")
 @click.option("--status", type=click.Choice(STATUSES), help="Only these.")
-@click.option("--label", type=Pair(), metavar="K=V", help="Only with this label.")
+@click.option("--label", type=pair, metavar="K=V", help="Only with this label.")
 @click.option("--limit", type=click.IntRange(1, 200), help="How many at most (50).")
 @click.option("--cursor", help="Go on where the last page ended.")
 @shared_options

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.gateway import Gateway
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-password_stdin_option = click.option("--password-stdin", is_flag=True, help="Read the password from stdin's first line.")
+password_stdin_option = click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
 
 
 @click.group

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -9,12 +10,12 @@ from orchestrator.cli.context import Call
 
 
 class LateGroup(click.Group):
-    """`commands`: word → `module:attribute`, imported when the word is used. `also`: other words, not listed in the help."""
+    """`late`: word → `module:attribute`, imported when the word is used. `also`: more words, not listed in the help."""
 
     def __init__(
-        self, *args: object, late: Mapping[str, str] | None = None, also: Mapping[str, str] | None = None, **kwargs: object
+        self, *args: Any, late: Mapping[str, str] | None = None, also: Mapping[str, str] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(*args, **kwargs)
         self._late = dict(late or {})
         self._also = dict(also or {})
 
