@@ -26,8 +26,8 @@ from orchestrator.loops.overdue import end_overdue
 from orchestrator.loops.reap import Reaper
 from orchestrator.loops.reconciler import Reconciler
 from orchestrator.loops.stop import stop_ended
+from orchestrator.server.common import http_limits
 from orchestrator.server.control_plane_app import build_app
-from orchestrator.server.limits import http_limits
 from orchestrator.store.batch import Batcher
 from orchestrator.store.db import Database
 from orchestrator.store.notify import listen

@@ -1,0 +1,95 @@
+"""The one node that `cynode up` runs beside the services: the agent's own command, in a process of its own."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+log = logging.getLogger(__name__)
+STOP_SECONDS = 3.5
+AGAIN_SECONDS = 1.0
+Process = subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """What its agent is told. Its own environment is ours, without our secrets."""
+
+    state_dir: Path
+    orchestrator_url: str
+    psk_file: Path
+    log_file: Path
+    slug: str = "local"
+
+    def environment(self) -> dict[str, str]:
+        ours = {
+            name: value for name, value in os.environ.items() if not name.endswith(("_SECRET", "_PASSWORD", "_PSK"))
+        }
+        ours.pop("DATABASE_URL", None)
+        return {
+            "NODE_ALLOW_PROCESS": "fallback",
+            **ours,
+            "NODE_SLUG": self.slug,
+            "NODE_STATE_DIR": str(self.state_dir),
+            "NODE_PSK_FILE": str(self.psk_file),
+            "ORCHESTRATOR_URL": self.orchestrator_url,
+        }
+
+    def start(self) -> Process:
+        """In a process group of its own: a Ctrl-C at the terminal is for us, and we tell it then."""
+        with self.log_file.open("ab") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "node_agent", "run", "--die-with-parent"],
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                process_group=0,
+            )
+
+    async def status(self) -> dict[str, Any]:
+        """What the agent says of itself: `ready`, `why_not`, `runtimes`."""
+        command = [sys.executable, "-m", "node_agent", "--json", "status"]
+        done = await trio.run_process(command, env=self.environment(), capture_stdout=True, check=False)
+        return dict(json.loads(done.stdout or b"{}"))
+
+
+async def run_node(node: LocalNode, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Runs the agent, and again should it end, until cancelled; then it gets a moment to hand back its jobs."""
+    while True:
+        process = node.start()
+        task_status.started()
+        task_status = trio.TASK_STATUS_IGNORED
+        try:
+            await _ended(process)
+        finally:
+            with trio.CancelScope(shield=True):
+                await _stop(process)
+        log.error("the local node ended (%s) and is started again: see %s", process.returncode, node.log_file)
+        await trio.sleep(AGAIN_SECONDS)
+
+
+async def _ended(process: Process) -> None:
+    handle = os.pidfd_open(process.pid)
+    try:
+        while process.poll() is None:
+            await trio.lowlevel.wait_readable(handle)
+    finally:
+        os.close(handle)
+
+
+async def _stop(process: Process) -> None:
+    if process.poll() is None:
+        process.terminate()
+        with trio.move_on_after(STOP_SECONDS):
+            await _ended(process)
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
