@@ -103,7 +103,7 @@ async def _greet(at: Addresses, state: StateFolder, db: Database, node: LocalNod
     """Waits until a task would run, then says what to type next; or says what keeps it from running."""
     from orchestrator.app.nodes import Nodes
 
-    checks = [SchemaCheck(db), Nodes(db).why_not_dispatchable]
+    checks = [SchemaCheck(db), Nodes(db).why_not_ready]
     reason: str | None = "it has not linked yet"
     with trio.move_on_after(READY_SECONDS):
         while (reason := await first_reason(checks)) is not None:  # noqa: ASYNC110 - it waits for another process

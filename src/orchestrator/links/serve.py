@@ -13,7 +13,7 @@ from node_link.session import CloseCode, IllegalMessage, LinkState, after
 from orchestrator.app.clock import now
 from orchestrator.app.links import AlreadyLinked, Hello, Links
 from orchestrator.app.reports import Judged, LinkLost, Report
-from orchestrator.domain.errors import DatabaseAway
+from orchestrator.domain.errors import AppError, DatabaseAway
 from orchestrator.domain.ids import LinkId, NodeId
 from orchestrator.domain.reports import Accepted, Fact, NotListed, Rejected
 from orchestrator.faults import reach
@@ -239,17 +239,25 @@ class _Session:
                 await self._tell([(None, Rejected(ref_of(e), at, e.reason, _clean(e.detail))) for e in message.jobs])
             case messages.Heartbeat():
                 await self._heartbeat(message)
-            case messages.Capability():
-                service = self._service
-                await service.record_capability(self._node_id, self._slug, message.capability, message.capability_hash)
-            case messages.ConfigAck():
-                error = _clean(message.error)
-                await self._service.record_config_ack(self._node_id, message.config_version, message.status, error)
+            case messages.Capability() | messages.ConfigAck():
+                await self._record(message)
             case messages.LinkError():
                 log.warning(
                     "the node reports an error",
                     extra={"node_slug": self._slug, "code": message.code, "reason": message.message},
                 )
+
+    async def _record(self, message: messages.Capability | messages.ConfigAck) -> None:
+        """What the node says about itself; what cannot be taken is answered, and the link goes on."""
+        service = self._service
+        try:
+            if isinstance(message, messages.Capability):
+                await service.record_capability(self._node_id, self._slug, message.capability, message.capability_hash)
+            else:
+                error = _clean(message.error)
+                await service.record_config_ack(self._node_id, message.config_version, message.status, error)
+        except AppError as refused:
+            self._link.send(messages.LinkError(code="invalid", message=refused.detail, message_type=message.type))
 
     async def _heartbeat(self, beat: messages.Heartbeat) -> None:
         self._link.send(messages.Heartbeat())

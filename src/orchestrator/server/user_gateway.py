@@ -57,7 +57,7 @@ async def serve_user_gateway(
     results = Results(db, watch)
     checks = [SchemaCheck(db)]
     if settings.ready_requires == "node":
-        checks.append(nodes.why_not_dispatchable)
+        checks.append(nodes.why_not_ready)
     app = create_user_gateway(
         [
             health_routes(checks),
