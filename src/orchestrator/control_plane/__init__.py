@@ -1,0 +1,1 @@
+"""Registration and configuration of nodes, and their links: routes, a file a noun."""
