@@ -60,6 +60,12 @@ class Child:
         if self._popen.returncode is None:
             await trio.lowlevel.wait_readable(self._pidfd)
 
+    def has_ended(self) -> bool:
+        """Without reaping it."""
+        if self._popen.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def signal_group(self, number: int) -> None:
         if self._popen.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
