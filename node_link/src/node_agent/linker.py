@@ -34,7 +34,10 @@ class Linker:
             ended = await self._link(base)
             following = next_after(ended)
             if following is Next.DISPLACED:
-                raise Displaced(ended.text)
+                raise Displaced(
+                    f"another agent has taken over node {self._config.slug}: the state folder {self._config.state_dir} "
+                    "was probably copied; give each machine its own folder and NODE_SLUG"
+                )
             self._failures = 0 if ended.welcomed else self._failures + 1
             self._tell(ended)
             await trio.sleep(pause(self._failures, self._heartbeat, following, random.random()))

@@ -55,14 +55,14 @@ class Runner:
         outbox: Outbox,
         state_id: str,
         mounts: Path,
-        remove_folder: RemoveFolder,
+        remove: RemoveFolder,
     ) -> None:
         self._config = config
         self._spool = spool
         self._outbox = outbox
         self._state_id = state_id
         self._mounts = mounts
-        self._remove_folder = remove_folder
+        self._remove = remove
         self._to_take: list[Attempt] = []
         self._take_wanted = trio.Event()
         self._queue_in, self._queue_out = trio.open_memory_channel[Attempt](inf)  # bounded by slots + prefetch
@@ -87,9 +87,6 @@ class Runner:
 
     def held(self) -> tuple[HeldAttempt, ...]:
         return self.attempts.held()
-
-    def held_ids(self) -> set[str]:
-        return {str(attempt.assignment_id) for attempt in self.attempts if attempt.stage is not Stage.FINISHED}
 
     async def wait_idle(self) -> None:
         """Until nothing runs or waits to."""
@@ -125,6 +122,12 @@ class Runner:
         self._closing = True
         self.stop_all()
 
+    def hand_back_open(self) -> None:
+        """After everything was ended: what has no end yet is handed back."""
+        for attempt in self.attempts:
+            if attempt.stage is not Stage.FINISHED:
+                self._finish(attempt, Ending("handed_back", started=attempt.stage >= Stage.STARTING))
+
     def acknowledged(self, over: Sequence[Ref]) -> None:
         """The server has these attempts' ends."""
         for ref in over:
@@ -133,7 +136,10 @@ class Runner:
                 continue
             self.attempts.settle(attempt.assignment_id, None)
             if attempt.chosen is None or attempt.chosen.runtime.name != "noop":
-                self._folders_in.send_nowait(self._mounts / str(attempt.assignment_id))
+                self.remove_folder(self._mounts / str(attempt.assignment_id))
+
+    def remove_folder(self, path: Path) -> None:
+        self._folders_in.send_nowait(path)
 
     def assign(self, jobs: Sequence[Assignment]) -> None:
         """Each is answered: accepted once it is durable, accepted again if it is held, or rejected with the reason."""
@@ -318,7 +324,7 @@ class Runner:
     async def _remove_folders(self) -> None:
         """Of attempts whose end the server has; until then what a job left can be looked at."""
         async for folder in self._folders_out:
-            if folder.exists() and not await self._remove_folder(folder):
+            if folder.exists() and not await self._remove(folder):
                 log.warning("the folder of an ended job could not be removed: %s", folder)
 
 

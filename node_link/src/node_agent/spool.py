@@ -57,6 +57,7 @@ class Spool:
         self._wanted = trio.Event()
         self._room = trio.Event()
         self._durable = trio.Event()
+        self._acknowledged = trio.Event()
         self._pressed = False
         self.kept: Kept = kept
 
@@ -130,12 +131,18 @@ class Spool:
         if position <= self._acked:
             return []
         self._acked = position
+        self._acknowledged.set()
+        self._acknowledged = trio.Event()
         over = []
         while self._finished and self._finished[0][0] < position:
             over.append(self._finished.popleft()[1])
         if self._pressed or (len(self._files.segments) > 1 and self._files.segments[1].first_position <= position):
             self._wanted.set()
         return over
+
+    async def wait_all_acknowledged(self) -> None:
+        while not self.all_acknowledged():
+            await self._acknowledged.wait()
 
     def all_acknowledged(self) -> bool:
         return self._acked == self._next_position and not self._pending

@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,10 @@ class StateFolder:
 
 
 @contextlib.contextmanager
-def open_state(path: Path) -> Iterator[StateFolder]:
-    """Holds the folder until the context ends, or the process does. Raises StateFolderUnusable."""
+def open_state(path: Path, *, patience: float = 0.0) -> Iterator[StateFolder]:
+    """Holds the folder until the context ends, or the process does. Raises StateFolderUnusable.
+
+    `patience` is how long an agent whose own parent was killed a moment ago may take to end on it."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Users that root's jobs run as must come through to their own folders, and see nothing on the way.
@@ -53,7 +56,7 @@ def open_state(path: Path) -> Iterator[StateFolder]:
     except OSError as error:
         raise StateFolderUnusable(f"the state folder {path} cannot be used: {error.strerror}") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock, time.monotonic() + patience)
         yield StateFolder(
             path,
             _kept(path, "state_id", lambda: secrets.token_hex(16), r"[0-9a-f]{32}"),
@@ -66,6 +69,16 @@ def open_state(path: Path) -> Iterator[StateFolder]:
         ) from error
     finally:
         os.close(lock)
+
+
+def _lock(fd: int, until: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(0.1)
 
 
 def _kept(folder: Path, name: str, make: Callable[[], str], form: str) -> str:
