@@ -88,6 +88,9 @@ def _say(text: str) -> None:
 
 
 def _usage(error: click.UsageError) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print(error.format_message(), file=sys.stderr)
+        return
     if error.ctx is not None:
         print(shown(error.ctx.get_usage(), keep="\n"), file=sys.stderr)
     _say(shown(error.format_message(), keep="\n"))

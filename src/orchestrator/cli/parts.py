@@ -21,9 +21,9 @@ def load(file: Path | None, **given: object) -> "Settings":
 def up(file: Path | None, given: dict[str, object]) -> int:
     """`given` on the command line wins over the environment, and that over the file."""
     with _faults():
-        from orchestrator import up as everything
+        from orchestrator.up import run
 
-        return everything.run(load(file, **given))
+        return run(load(file, **given))
 
 
 def serve(service: "Service", file: Path | None) -> None:
@@ -61,19 +61,38 @@ def describe(services: "tuple[Service, ...]", file: Path | None) -> tuple[list[t
 
 @contextmanager
 def _faults() -> Iterator[None]:
+    """What a nursery raises is a group: the first fault in it that we can name is the one that is told."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        known = [fault for fault in map(_told, _leaves(group)) if fault is not None]
+        if len(known) < len(_leaves(group)):
+            raise
+        raise known[0] from group
+    except Exception as error:
+        fault = _told(error)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    nested = [_leaves(one) if isinstance(one, BaseExceptionGroup) else [one] for one in group.exceptions]
+    return [leaf for leaves in nested for leaf in leaves]
+
+
+def _told(error: BaseException) -> Failure | None:
+    """A fault that whoever started us can mend, in words; None for a bug."""
     from orchestrator.config import BadSettings
     from orchestrator.domain import errors
     from orchestrator.local.state import CannotStart
 
-    try:
-        yield
-    except BadSettings as bad:
-        raise Failure(Exit.USAGE, "\n        ".join(shown(fault) for fault in bad.faults)) from bad
-    except CannotStart as cannot:
-        raise Failure(Exit.INTERNAL, shown(cannot, keep="\n")) from cannot
-    except errors.DatabaseAway as away:
-        raise Failure(Exit.GATEWAY, f"the database of DATABASE_URL does not answer: {shown(away)}") from away
-    except errors.Conflict as conflict:
-        raise Failure(Exit.CONFLICT, shown(conflict.detail)) from conflict
-    except errors.AppError as error:
-        raise Failure(Exit.INVALID, shown(error.detail)) from error
+    if isinstance(error, BadSettings):
+        return Failure(Exit.USAGE, "\n        ".join(shown(fault) for fault in error.faults))
+    if isinstance(error, CannotStart):
+        return Failure(Exit.INTERNAL, shown(error, keep="\n"))
+    if isinstance(error, errors.DatabaseAway):
+        return Failure(Exit.GATEWAY, f"the database of DATABASE_URL does not answer: {shown(error)}")
+    if isinstance(error, errors.AppError):
+        return Failure(Exit.CONFLICT if isinstance(error, errors.Conflict) else Exit.INVALID, shown(error.detail))
+    return None

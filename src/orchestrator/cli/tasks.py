@@ -23,16 +23,16 @@ def task() -> None:
 
 @click.command("list")
 @click.option("--status", type=click.Choice(STATUSES), help="Only these.")
-@click.option("--label", type=pair, metavar="K=V", help="Only with this label.")
+@click.option("--label", type=pair, multiple=True, metavar="K=V", help="Only with this label.")
 @click.option("--limit", type=click.IntRange(1, 200), help="How many at most (50).")
 @click.option("--cursor", help="Go on where the last page ended.")
 @shared_options
 @pass_call
 def list_tasks(
-    call: Call, status: str | None, label: tuple[str, str] | None, limit: int | None, cursor: str | None
+    call: Call, status: str | None, label: tuple[tuple[str, str], ...], limit: int | None, cursor: str | None
 ) -> None:
     """Your tasks, the newest first."""
-    wanted = {"status": status, "label": label and "=".join(label), "limit": limit, "cursor": cursor}
+    wanted = {"status": status, "label": list(map("=".join, label)), "limit": limit, "cursor": cursor}
     page = call.open_gateway().get("/v1/tasks", wanted)
     if call.printer.as_json:
         call.printer.value(page)
