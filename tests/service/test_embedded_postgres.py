@@ -209,6 +209,9 @@ def test_a_long_path_gets_its_socket_elsewhere_and_clears_it_away(place: Path, h
     holders.append(second := Holder(long))
     run_sql(second.dsn, "SELECT 1")
     assert not outside.exists()
+    outside = Path((long / "postgres" / "socket-folder").read_text())
+    second.interrupt()
+    assert not outside.exists()
 
 
 async def test_what_is_wrong_with_the_server_is_told(place: Path) -> None:

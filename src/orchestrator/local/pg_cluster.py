@@ -69,13 +69,22 @@ def prepare_cluster(state: StateFolder, bin_dir: Path | None) -> Cluster:
     return cluster
 
 
+def clear_away(cluster: Cluster) -> None:
+    """The socket's folder, where it is not in the state folder: nobody would ever look for it there."""
+    _forget_outside(cluster.folder / "socket-folder")
+
+
+def _forget_outside(note: Path) -> None:
+    if note.exists():
+        shutil.rmtree(note.read_text(), ignore_errors=True)
+        note.unlink()
+
+
 def _socket_folder(folder: Path, account: Account) -> Path:
     """Inside the state folder if the path is short enough for a socket, else a new private one for each start."""
     inside = folder / "run"
     note = folder / "socket-folder"
-    if note.exists():
-        shutil.rmtree(note.read_text(), ignore_errors=True)
-        note.unlink()
+    _forget_outside(note)
     if len(os.fsencode(inside)) + len("/.s.PGSQL.5432") <= LONGEST_SOCKET:
         inside.mkdir(mode=0o700, exist_ok=True)
         account.own(inside)

@@ -24,6 +24,7 @@ START_SECONDS = 60.0
 LEAVE_SECONDS = 15.0
 STOP_SECONDS = 3.0
 PAUSE = 0.02
+SOON = 5.0
 
 log = logging.getLogger(__name__)
 Process = subprocess.Popen[bytes]
@@ -36,10 +37,13 @@ async def open_postgres(
     """Yields the DSN once the server takes connections; it has ended when this returns."""
     cluster = await trio.to_thread.run_sync(pg_cluster.prepare_cluster, state, bin_dir)
     start = partial(pg_cluster.start, cluster, settings)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_keep_running, cluster, start)
-        yield cluster.dsn
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_keep_running, cluster, start)
+            yield cluster.dsn
+            nursery.cancel_scope.cancel()
+    finally:
+        pg_cluster.clear_away(cluster)
 
 
 async def _keep_running(cluster: Cluster, start: "partial[Process]", *, task_status: trio.TaskStatus[None]) -> None:
@@ -52,15 +56,17 @@ async def _keep_running(cluster: Cluster, start: "partial[Process]", *, task_sta
                     await trio.sleep(PAUSE)
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
+            ready = trio.current_time()
             await _wait(attempt.process)
         except trio.TooSlowError:
             raise CannotStart(f"PostgreSQL was not ready in {START_SECONDS:.0f} s: see {cluster.log}") from None
         finally:
             with trio.CancelScope(shield=True):
                 await _stop(attempt.process)
-        log.error(
-            "PostgreSQL ended unexpectedly (%s) and is started again: see %s", attempt.process.returncode, cluster.log
-        )
+        how = attempt.process.returncode
+        log.error("PostgreSQL ended unexpectedly (%s) and is started again: see %s", how, cluster.log)
+        if trio.current_time() - ready < SOON:
+            await trio.sleep(1)  # it may well do so again
 
 
 async def _wait(process: Process) -> None:
@@ -100,7 +106,6 @@ class _Attempts:
         said = pg_cluster.what_it_said(self._cluster, self._said)
         if not pg_cluster.is_still_leaving(said) or time.monotonic() > self._give_up:
             raise CannotStart(f"PostgreSQL did not start (see {self._cluster.log}): {said.strip()[-2000:]}")
-        time.sleep(PAUSE)
         self._begin()
         return False
 
@@ -126,3 +131,4 @@ def running_postgres(
         except subprocess.TimeoutExpired:
             attempt.process.kill()
             attempt.process.wait()
+        pg_cluster.clear_away(cluster)
