@@ -223,7 +223,7 @@ def test_a_task_with_a_retry_in_order() -> None:
         ("job", name | {"attempt": 1, "status": "running", "node_slug": "n1"}),
         ("output", name | {"attempt": 1, "stream": "stdout", "offset": 0, "text": "a"}),
         ("output", name | {"attempt": 1, "stream": "stderr", "offset": 0, "text": "b"}),
-        ("job", name | {"attempt": 1, "status": "queued"}),
+        ("job", name | {"attempt": 1, "status": "queued", "node_slug": "n1"}),
         ("job", name | {"attempt": 2, "status": "running", "node_slug": "n1"}),
         ("output", name | {"attempt": 2, "stream": "stdout", "offset": 0, "text": "c"}),
         ("job", name | {"attempt": 2, "status": "completed", "node_slug": "n1"}),

@@ -119,7 +119,7 @@ class Teller:
             return None
         if job.ended and not any(one.attempt > told.attempt for one in job.attempts):
             return self._tell_job(job.id, replace(told, phase=Phase.OVER), job.shown, attempt.node_slug)
-        return self._tell_job(job.id, replace(told, phase=Phase.ENDED), "queued")
+        return self._tell_job(job.id, replace(told, phase=Phase.ENDED), "queued", attempt.node_slug)
 
     def _tell_chunks(self, asked: ReadOutput, page: OutputPage) -> Iterator[Event]:
         held = _Held(asked.offsets)
