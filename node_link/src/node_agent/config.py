@@ -142,19 +142,21 @@ def _default_state_dir(env: Mapping[str, str]) -> Path:
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
-        if path.suffix in (".yaml", ".yml"):
-            import yaml  # only who has such a file pays for it
-
-            found = yaml.safe_load(text) or {}
-        else:
-            found = tomllib.loads(text)
+        found = _read_yaml(text) if path.suffix in (".yaml", ".yml") else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise BadSetting(f"{path}: cannot be read: {error}") from error
-    except Exception as error:  # yaml's errors: their base cannot be named before it is imported
-        raise BadSetting(f"{path}: is no valid YAML: {error}") from error
     if not isinstance(found, dict):
         raise BadSetting(f"{path}: must hold settings, one a line")
     return found
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml  # only who has such a file pays for it
+
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _as_text(value: object) -> str | None:

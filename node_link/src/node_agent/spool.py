@@ -59,6 +59,7 @@ class Spool:
         self._durable = trio.Event()
         self._acknowledged = trio.Event()
         self._pressed = False
+        self._writing = False
         self.kept: Kept = kept
 
     @property
@@ -145,7 +146,7 @@ class Spool:
             await self._acknowledged.wait()
 
     def all_acknowledged(self) -> bool:
-        return self._acked == self._next_position and not self._pending
+        return self._acked == self._next_position and not self._pending and not self._writing
 
     # the writer
 
@@ -174,6 +175,7 @@ class Spool:
 
     async def _write_batch(self) -> None:
         batch = self._gather()
+        self._writing = True
         try:
             await self._rotate_if_due()
             while batch and not await self._try_to_write(batch):
@@ -181,6 +183,8 @@ class Spool:
         except trio.Cancelled:  # nothing of it was written: `flush` will
             self._pending.extendleft(reversed(batch))
             raise
+        finally:
+            self._writing = False
 
     async def _try_to_write(self, batch: list[Item]) -> bool:
         """False if the disk is full."""
