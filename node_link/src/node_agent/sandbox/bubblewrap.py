@@ -45,7 +45,7 @@ _ETC_FILES = {
 
 
 def options(
-    folder: Path, env: dict[str, str], tree: HostTree, etc: Path, status_fd: int, seccomp_fd: int | None
+    folder: Path, env: dict[str, str], tree: HostTree, etc: dict[str, int], status_fd: int, seccomp_fd: int | None
 ) -> list[str]:
     """What bubblewrap is told; pure."""
     inside = str(INSIDE_UID)
@@ -61,8 +61,8 @@ def options(
     out += ["--perms", "0755", "--dir", "/etc", "--perms", "0755", "--dir", "/var"]
     for path in _ETC_BINDS:
         out += ["--ro-bind-try", path, path]
-    for name in _ETC_FILES:
-        out += ["--ro-bind", str(etc / name), f"/etc/{name}"]
+    for name, fd in etc.items():
+        out += ["--perms", "0644", "--file", str(fd), f"/etc/{name}"]
     out += ["--proc", "/proc", "--dev", "/dev"]
     out += [*_tmpfs("/dev/shm"), *_tmpfs("/tmp"), "--symlink", "/tmp", "/var/tmp"]
     out += ["--ro-bind", str(folder / "job"), "/job", "--bind", str(folder / "workspace"), "/workspace"]
@@ -83,8 +83,6 @@ class BubblewrapRuntime:
     processes: Processes
     uids: Uids
     cgroups: Cgroups | None
-    etc: Path
-    """A folder with the few files of the sandbox's /etc."""
     default_limits: Limits
     limits: bool = False
     tree: HostTree = field(default_factory=host_tree)
@@ -97,6 +95,8 @@ class BubblewrapRuntime:
     async def run(
         self, job: JobToRun, folder: Path, mark: str, on_started: OnStarted, on_output: OnOutput, stop: Stop
     ) -> Ending:
+        if stop.outcome is not None:
+            return Ending(stop.outcome, started=False)
         with self.uids.lend() as uid:
             group = None
             try:
@@ -123,14 +123,14 @@ class BubblewrapRuntime:
             status, status_inside = os.pipe()
             status_end.callback(os.close, status)
             ours.callback(os.close, status_inside)
-            fds = [status_inside]
-            if machine_filter is not None:
-                fds.append(_memory_file(ours, machine_filter))
-            said = options(folder.path, env, self.tree, self.etc, status_inside, fds[1] if machine_filter else None)
+            etc = {name: _memory_file(ours, content.encode()) for name, content in _ETC_FILES.items()}
+            seccomp = None if machine_filter is None else _memory_file(ours, machine_filter)
+            said = options(folder.path, env, self.tree, etc, status_inside, seccomp)
             # Not as arguments, which everybody on the machine can read.
-            fds.append(_memory_file(ours, b"".join(part.encode() + b"\0" for part in said)))
+            told = _memory_file(ours, b"".join(part.encode() + b"\0" for part in said))
+            fds = [status_inside, told, *etc.values(), *([] if seccomp is None else [seccomp])]
             shell = ("/bin/sh", "-c", RING if group is None else RING_AND_WAIT)
-            argv = (self.program, "--args", str(fds[-1]), "--", *shell, *folder.program.argv("/job"))
+            argv = (self.program, "--args", str(told), "--", *shell, *folder.program.argv("/job"))
             marks = {"PATH": DEFAULT_PATH, STATE_MARK: mark, ASSIGNMENT_MARK: str(job.assignment_id)}
             child = self.processes.start(Command(argv, marks, "/", uid, gate.inside, tuple(fds)))
             status_end.pop_all()
@@ -221,12 +221,3 @@ class _Box:
             parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
             return parent in (self.child.pid, os.getpid())
         return False
-
-
-def write_etc(etc: Path) -> None:
-    """Writes the files of the sandbox's /etc."""
-    etc.mkdir(mode=0o755, parents=True, exist_ok=True)
-    etc.chmod(0o755)
-    for name, content in _ETC_FILES.items():
-        (etc / name).write_text(content)
-        (etc / name).chmod(0o644)

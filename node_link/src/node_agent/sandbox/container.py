@@ -80,6 +80,8 @@ class ContainerRuntime:
     async def run(
         self, job: JobToRun, folder: Path, mark: str, on_started: OnStarted, on_output: OnOutput, stop: Stop
     ) -> Ending:
+        if stop.outcome is not None:
+            return Ending(stop.outcome, started=False)
         with self.uids.lend() as uid:
             try:
                 box = self._start(job, folder, mark, uid)
@@ -185,6 +187,8 @@ class _Box:
         self._ended = True
         with trio.move_on_after(3 * CLEANUP_SECONDS, shield=True):
             if not self.child.has_ended():
+                if not self.has_started():
+                    self.child.signal_group(signal.SIGKILL)  # so that it does not make a container while we remove it
                 await self.kill()
                 await self.child.wait_ended()
             code = self.child.reap()

@@ -20,6 +20,7 @@ CPU_PERIOD_US = 100_000
 _V1_CONTROLLERS = ("memory", "pids", "cpu")
 _V2_CONTROLLERS = ("memory", "pids", "cpu")
 _KILL_SECONDS = 5.0
+_LEAF = "agent"
 
 
 class NoLimits(Exception):
@@ -124,6 +125,12 @@ class Cgroups:
                 _write_limit(dirs[controller] / name, value)
         return Group(tuple(dict.fromkeys(dirs.values())), dirs["pids"])
 
+    def tidy(self) -> None:
+        """Removes the directories above the groups while there are no groups; `make` makes them again."""
+        for base in self.bases.values() if self.version == 1 else ():
+            with suppress(OSError):
+                base.rmdir()
+
     def left(self) -> dict[UUID, Group]:
         """The groups that exist now."""
         found: dict[UUID, Group] = {}
@@ -157,8 +164,11 @@ def find_cgroups(
             return _usable(Cgroups(1, bases), swaps, "memory.memsw.limit_in_bytes")
         if "" not in places:
             raise NoLimits("no cgroup file system with memory, pids and cpu is mounted")
-        base = places[""] / f"cynode-{state_id}"
-        _delegate(places[""], base)
+        home = places[""]
+        if home.name == _LEAF and (home.parent / f"cynode-{state_id}").is_dir():
+            home = home.parent  # this agent has moved there before
+        base = home / f"cynode-{state_id}"
+        _delegate(home, base)
         return _usable(Cgroups(2, dict.fromkeys(_V2_CONTROLLERS, base)), swaps, "memory.swap.max")
     except OSError as error:
         raise NoLimits(f"cgroups cannot be written by this user ({error.strerror}: {error.filename})") from error
@@ -186,7 +196,7 @@ def _places(mountinfo: str, own: str) -> dict[str, Path]:
 def _delegate(home: Path, base: Path) -> None:
     wanted = " ".join(f"+{name}" for name in _V2_CONTROLLERS)
     if (home / "cgroup.type").exists():  # every group but the root
-        leaf = home / "agent"
+        leaf = home / _LEAF
         leaf.mkdir(exist_ok=True)
         for pid in (home / "cgroup.procs").read_text().split():
             (leaf / "cgroup.procs").write_text(pid)
@@ -206,4 +216,5 @@ def _usable(cgroups: Cgroups, swaps: Path, swap_file: str) -> Cgroups:
     finally:
         for folder in probe.dirs:
             folder.rmdir()
+        cgroups.tidy()
     return cgroups

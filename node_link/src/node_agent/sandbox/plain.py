@@ -38,6 +38,8 @@ class PlainRuntime:
     async def run(
         self, job: JobToRun, folder: Path, mark: str, on_started: OnStarted, on_output: OnOutput, stop: Stop
     ) -> Ending:
+        if stop.outcome is not None:
+            return Ending(stop.outcome, started=False)
         with self.uids.lend() as uid:
             group = None
             try:

@@ -95,6 +95,8 @@ class Processes:
 
     def __init__(self) -> None:
         self._own: set[int] = set()
+        self.lent_uids: set[int] = set()
+        """The users that jobs run as now; kept here since this is what all runtimes of an agent share."""
 
     def start(self, command: Command) -> Child:
         """Raises OSError when it cannot be started."""

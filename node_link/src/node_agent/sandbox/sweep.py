@@ -23,10 +23,9 @@ _PASSES = 20
 async def sweep_processes(
     processes: Processes, uids: Uids, cgroups: Cgroups | None, mark: str, keep: Collection[UUID]
 ) -> list[str]:
-    ended = await _sweep_groups(processes, cgroups, keep)
-    kept = {str(assignment) for assignment in keep}
+    ended = await sweep_groups(processes, cgroups, keep)
     for _ in range(_PASSES):  # what forks while we look is seen in the next pass
-        found = [line for pid in _all_pids() if (line := _end_one(pid, uids, mark, kept)) is not None]
+        found = [line for pid in _all_pids() if (line := _end_one(pid, uids, mark, keep)) is not None]
         ended += found
         if not found:
             break
@@ -34,12 +33,14 @@ async def sweep_processes(
     return ended
 
 
-async def _sweep_groups(processes: Processes, cgroups: Cgroups | None, keep: Collection[UUID]) -> list[str]:
+async def sweep_groups(processes: Processes, cgroups: Cgroups | None, keep: Collection[UUID]) -> list[str]:
     ended = []
     for assignment, group in (cgroups.left() if cgroups is not None else {}).items():
         if assignment not in keep:
             await group.end(processes.reap_adopted)
             ended.append(f"control group of assignment {assignment}")
+    if cgroups is not None:
+        cgroups.tidy()
     return ended
 
 
@@ -47,11 +48,11 @@ def _all_pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").glob("[1-9]*") if path.name != str(os.getpid())]
 
 
-def _end_one(pid: int, uids: Uids, mark: str, kept: set[str]) -> str | None:
+def _end_one(pid: int, uids: Uids, mark: str, keep: Collection[UUID]) -> str | None:
     with suppress(OSError):
         pidfd = os.pidfd_open(pid)
         try:
-            why = _why_ended(pid, uids, mark, kept)
+            why = _why_ended(pid, uids, mark, keep)
             if why is not None:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 return f"process {pid} {why}"
@@ -60,11 +61,11 @@ def _end_one(pid: int, uids: Uids, mark: str, kept: set[str]) -> str | None:
     return None
 
 
-def _why_ended(pid: int, uids: Uids, mark: str, kept: set[str]) -> str | None:
+def _why_ended(pid: int, uids: Uids, mark: str, keep: Collection[UUID]) -> str | None:
     if _is_zombie(pid):
         return None
     marks = marks_of(pid)
-    if marks is not None and marks[0] == mark and marks[1] not in kept:
+    if marks is not None and marks[0] == mark and not any(str(held) == marks[1] for held in keep):
         return f"of assignment {marks[1]}"
     if marks is not None and marks[0] != mark:
         return None

@@ -18,16 +18,19 @@ _LAST_SMALL = 65_533
 
 
 class Uids:
-    """The pool. For an agent that is not root there is one user, its own, which is never changed."""
+    """The pool. For an agent that is not root there is one user, its own, which is never changed.
 
-    def __init__(self, state_id: str, uid_map: str | None = None) -> None:
+    `taken` is shared by all pools of one agent, so that runtimes that are found anew take no user of a running job.
+    """
+
+    def __init__(self, state_id: str, taken: set[int], uid_map: str | None = None) -> None:
         self.change = os.geteuid() == 0
         text = Path("/proc/self/uid_map").read_text() if uid_map is None else uid_map
         first = _FIRST + zlib.crc32(state_id.encode()) % _AGENTS * _JOBS_EACH
         self.range = range(first, first + _JOBS_EACH)
         if not _maps(text, self.range):  # in a container with few users
             self.range = range(_LAST_SMALL, _LAST_SMALL - 4000, -1)
-        self._taken: set[int] = set()
+        self._taken = taken
 
     @contextmanager
     def lend(self) -> Iterator[int | None]:
