@@ -8,7 +8,7 @@ from orchestrator.app.registration import next_second
 from orchestrator.app.settle import settle
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.ids import NodeId
-from orchestrator.domain.nodes import Node
+from orchestrator.domain.nodes import SLUG, Node
 from orchestrator.domain.paging import Page, Wanted, cut_page
 from orchestrator.store import nodes
 from orchestrator.store.bells import ring_nodes
@@ -29,6 +29,8 @@ class Nodes:
         return cut_page(found, [node.slug for node in found], wanted.limit)
 
     async def get(self, slug: str) -> Node:
+        _check_slug(slug)
+
         async def find(conn: Connection) -> Node:
             return await _view(conn, slug)
 
@@ -49,6 +51,8 @@ class Nodes:
         return await self._change(slug, lambda conn, node: nodes.disable_node(conn, node, valid_from))
 
     async def _change(self, slug: str, change: Change) -> Node:
+        _check_slug(slug)
+
         async def work(conn: Connection) -> Node:
             node = await nodes.lock_by_slug(conn, slug)
             if node is None:
@@ -70,6 +74,12 @@ class Nodes:
             return "no node is linked and ready for work: see `cynode node list`"
 
         return await self._db.read(find)
+
+
+def _check_slug(slug: str) -> None:
+    """What cannot be a slug is nobody's."""
+    if not SLUG.fullmatch(slug):
+        raise NotFound(NO_NODE)
 
 
 async def _view(conn: Connection, slug: str) -> Node:

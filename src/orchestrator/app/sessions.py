@@ -13,7 +13,7 @@ from orchestrator.domain.auth_audit import AuditRow, AuthEvent
 from orchestrator.domain.errors import Forbidden, NotFound, Unauthenticated
 from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.sessions import TokenSet, Verdict
-from orchestrator.domain.users import Account
+from orchestrator.domain.users import LONGEST_HANDLE, Account
 from orchestrator.store import sessions, users
 from orchestrator.store.auth_audit import insert_audit
 from orchestrator.store.db import Connection, Database
@@ -34,7 +34,7 @@ class Sessions:
         self.limits.check(handle, caller)
 
         async def find(conn: Connection) -> Account | None:
-            return await users.find_account(conn, handle.lower())
+            return await users.find_account(conn, handle[:LONGEST_HANDLE].lower())
 
         account = await self.db.read(find)
         stored = None if account is None else account.password_hash

@@ -76,7 +76,7 @@ def _parse(text: str | None) -> IPv4Address | IPv6Address | None:
     elif plain.count(":") == 1:
         plain = plain.partition(":")[0]
     try:
-        address = ip_address(plain)
+        address = ip_address(plain.partition("%")[0])  # the interface says nothing to others
     except ValueError:
         return None
     return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address

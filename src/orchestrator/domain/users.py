@@ -10,6 +10,8 @@ from orchestrator.domain.errors import Conflict, Invalid
 from orchestrator.domain.ids import UserId
 
 HANDLE = re.compile(r"[a-z0-9._-]{1,64}")
+LONGEST_HANDLE = 65
+"""One more than there are: nothing longer has to be looked for whole."""
 RESERVED = frozenset({"system"})
 FIRST_ADMIN = "admin"
 SHORTEST_PASSWORD = 8
