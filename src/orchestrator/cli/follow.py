@@ -69,7 +69,7 @@ def wait_for_end(gateway: Gateway, task: str, printer: Printer, *, interval: int
     while True:
         asked = time.monotonic()
         try:
-            result: dict[str, Any] = gateway.get(task_path(task, "result"), {"wait": interval}, wait=interval)
+            result = gateway.get(task_path(task, "result"), {"wait": interval}, wait=interval)
         except GatewayAway as fault:
             outage.wait(fault)
             continue
@@ -83,8 +83,7 @@ def wait_for_end(gateway: Gateway, task: str, printer: Printer, *, interval: int
 
 
 def result_of(gateway: Gateway, task: str) -> dict[str, Any]:
-    result: dict[str, Any] = gateway.get(task_path(task, "result"))
-    return result
+    return gateway.get(task_path(task, "result"))
 
 
 def write_output(result: dict[str, Any]) -> None:

@@ -37,10 +37,14 @@ class Gateway:
             headers={"Accept-Encoding": "identity", "User-Agent": "cynode"},
         )
 
-    def get(self, path: str, params: Mapping[str, Any] | None = None, *, wait: float = 0.0) -> Any:
+    def get(self, path: str, params: Mapping[str, Any] | None = None, *, wait: float = 0.0) -> dict[str, Any]:
         """`wait` is how long the gateway was asked to think before it answers."""
         wanted = {name: value for name, value in (params or {}).items() if value is not None}
-        return self._asked("GET", path, params=wanted, timeout=httpx.Timeout(ANSWER_SECONDS + wait, connect=10.0))
+        timeout = httpx.Timeout(ANSWER_SECONDS + wait, connect=CONNECT_SECONDS)
+        found = self._asked("GET", path, params=wanted, timeout=timeout)
+        if not isinstance(found, dict):
+            raise Failure(Exit.GATEWAY, f"what answers at {self.url} is no cynode gateway")
+        return found
 
     def post(self, path: str, body: object = None, *, key: str | None = None, repeatable: bool = True) -> Any:
         """Not `repeatable`: what must not be sent again when it is not known whether it was done."""

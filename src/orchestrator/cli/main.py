@@ -52,9 +52,14 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = cynode.main(list(arguments), prog_name="cynode", obj=call, standalone_mode=False)
+        with cynode.make_context(
+            "cynode", list(arguments), obj=call
+        ) as ctx:  # click's `main` has exit codes of its own
+            code = cynode.invoke(ctx)
         sys.stdout.flush()
         return code if isinstance(code, int) else Exit.OK
+    except click.exceptions.Exit as done:  # --help
+        return done.exit_code
     except click.UsageError as error:
         _usage(error)
         return _own(call, Exit.USAGE)

@@ -83,16 +83,16 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 def _told(error: BaseException) -> Failure | None:
     """A fault that whoever started us can mend, in words; None for a bug."""
+    from orchestrator import server
     from orchestrator.config import BadSettings
-    from orchestrator.domain import errors
     from orchestrator.local.state import CannotStart
 
     if isinstance(error, BadSettings):
         return Failure(Exit.USAGE, "\n        ".join(shown(fault) for fault in error.faults))
-    if isinstance(error, CannotStart):
+    if isinstance(error, CannotStart | server.CannotListen):
         return Failure(Exit.INTERNAL, shown(error, keep="\n"))
-    if isinstance(error, errors.DatabaseAway):
+    if isinstance(error, server.DatabaseAway):
         return Failure(Exit.GATEWAY, f"the database of DATABASE_URL does not answer: {shown(error)}")
-    if isinstance(error, errors.AppError):
-        return Failure(Exit.CONFLICT if isinstance(error, errors.Conflict) else Exit.INVALID, shown(error.detail))
+    if isinstance(error, server.AppError):
+        return Failure(Exit.CONFLICT if isinstance(error, server.Conflict) else Exit.INVALID, shown(error.detail))
     return None

@@ -1,5 +1,9 @@
 """The composition root: it builds, starts and stops. Start-up order is reading order, stop order is nesting."""
 
+from orchestrator.api.serve import CannotListen
+from orchestrator.domain.errors import AppError, Conflict, DatabaseAway
+from orchestrator.api.serve import CannotListen
 from orchestrator.server.run import create_first_admin, migrate, serve
 
-__all__ = ["create_first_admin", "migrate", "serve"]
+# The errors are what the command line must tell apart; it imports no other layer.
+__all__ = ["AppError", "CannotListen", "Conflict", "DatabaseAway", "create_first_admin", "migrate", "serve"]
