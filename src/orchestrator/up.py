@@ -10,7 +10,8 @@ from pathlib import Path
 import trio
 from pydantic import SecretStr
 
-from orchestrator.api.health import first_reason
+from orchestrator.api.health import Check, first_reason
+from orchestrator.app.nodes import Nodes
 from orchestrator.config import Settings, default_state_dir, require_sound
 from orchestrator.local.node import LocalNode, run_node
 from orchestrator.local.postgres import open_postgres
@@ -101,9 +102,7 @@ def _on_loopback(address: str) -> str:
 
 async def _greet(at: Addresses, state: StateFolder, db: Database, node: LocalNode) -> None:
     """Waits until a task would run, then says what to type next; or says what keeps it from running."""
-    from orchestrator.app.nodes import Nodes
-
-    checks = [SchemaCheck(db), Nodes(db).why_not_ready]
+    checks: list[Check] = [SchemaCheck(db), Nodes(db).why_not_dispatchable]
     reason: str | None = "it has not linked yet"
     with trio.move_on_after(READY_SECONDS):
         while (reason := await first_reason(checks)) is not None:  # noqa: ASYNC110 - it waits for another process
@@ -112,7 +111,7 @@ async def _greet(at: Addresses, state: StateFolder, db: Database, node: LocalNod
         _line(f"node {node.slug}", "away", f"{reason}; its log is {node.log_file}")
     else:
         said = await node.status()
-        runtimes = [str(name) for name in said.get("runtimes", [])]
+        runtimes = [str(name) for name in said.get("offered", [])]
         _line(f"node {node.slug}", "linked", f"runs jobs with {', '.join(runtimes) or 'nothing'}")
         _warn_of_no_sandbox(runtimes)
     _say_what_next(at, state)

@@ -13,6 +13,7 @@ import trio
 
 from node_agent import capabilities
 from node_agent.bell import Bell
+from node_agent.choose import without_fallback
 from node_agent.clock import Clock
 from node_agent.config import NodeConfig
 from node_agent.linker import Displaced, Linker
@@ -126,7 +127,8 @@ class Agent:
 
     async def _find_runtimes(self) -> None:
         self.tools = Tools.look()
-        self.found = await find_runtimes(self._sandbox_settings(), self.processes)
+        found = await find_runtimes(self._sandbox_settings(), self.processes)
+        self.found = without_fallback(found) if self.config.process_is_fallback else found
         self.runner.offered = {runtime.name: runtime for runtime in self.runtimes}
         for one in self.found:
             said = f"runtime {one.name}: {one.detail}" if one.runtime else f"no runtime {one.name}: {one.detail}"

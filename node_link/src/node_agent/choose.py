@@ -1,11 +1,11 @@
 """Which runtime a job gets here, or why it gets none. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from node_agent.config import LocalLimits, NodeConfig
-from node_agent.sandbox.runtime import Runtime
+from node_agent.sandbox.runtime import Found, Runtime
 from node_agent.sandbox.spec import JobToRun, Limits, RuntimeName
 from node_link.messages import RejectReason
 
@@ -87,3 +87,12 @@ def _why_none(job: JobToRun, offered: Mapping[RuntimeName, Runtime], config: Nod
 def _is_forbidden(name: RuntimeName, config: NodeConfig) -> bool:
     narrowed = config.runtimes is not None and name not in config.runtimes
     return narrowed or (name == "process" and not config.allow_process) or (name == "noop" and not config.allow_noop)
+
+
+def without_fallback(found: Sequence[Found]) -> list[Found]:
+    """Drops plain processes where a real sandbox runs jobs that name no image."""
+    better = any(one.name == "bubblewrap" and one.runtime for one in found)
+    return [
+        Found(one.name, None, "not offered: bubblewrap works here", None) if better and one.name == "process" else one
+        for one in found
+    ]

@@ -63,6 +63,8 @@ class NodeConfig:
     ca_file: Path | None = None
     allow_plaintext: bool = False
     allow_process: bool = False
+    process_is_fallback: bool = False
+    """NODE_ALLOW_PROCESS=fallback: plain processes only where nothing better runs a job without an image."""
     allow_noop: bool = False
     podman_args: tuple[str, ...] = ()
     podman_run_args: tuple[str, ...] = ()
@@ -109,6 +111,7 @@ _NAMES = (
 def _build(given: Mapping[str, str], env: Mapping[str, str], limits: LocalLimits) -> NodeConfig:
     host = socket.gethostname().split(".")[0]
     slots = read_number(given, "NODE_SLOTS", os.cpu_count() or 1, 1, MOST_SLOTS)
+    fallback = given.get("NODE_ALLOW_PROCESS", "").lower() == "fallback"
     return NodeConfig(
         orchestrator_urls=read_urls(given.get("ORCHESTRATOR_URL", "http://localhost:12082")),
         slug=read_slug(given.get("NODE_SLUG") or re.sub(r"[^a-z0-9._-]+", "-", host.lower()).strip("-._") or "node"),
@@ -123,7 +126,8 @@ def _build(given: Mapping[str, str], env: Mapping[str, str], limits: LocalLimits
         join_token=read_secret(given, "NODE_JOIN_TOKEN_FILE"),
         ca_file=Path(given["NODE_CA_FILE"]) if "NODE_CA_FILE" in given else None,
         allow_plaintext=read_flag(given, "NODE_ALLOW_PLAINTEXT"),
-        allow_process=read_flag(given, "NODE_ALLOW_PROCESS"),
+        allow_process=fallback or read_flag(given, "NODE_ALLOW_PROCESS"),
+        process_is_fallback=fallback,
         allow_noop=read_flag(given, "NODE_ALLOW_NOOP"),
         podman_args=tuple(given.get("NODE_PODMAN_ARGS", "").split()),
         podman_run_args=tuple(given.get("NODE_PODMAN_RUN_ARGS", "").split()),

@@ -87,7 +87,7 @@ class Registration:
         return Registered(created, self._configs.base_url(seen_url), now(), self._sign(node))
 
     def _is_psk(self, given: str | None) -> bool:
-        """In constant time, also as to lengths."""
+        """In constant time."""
         known = self._psk or ""
         return hmac.compare_digest(token_hash(given or ""), token_hash(known)) and bool(known)
 

@@ -2,7 +2,6 @@
 
 from orchestrator.api.serve import CannotListen
 from orchestrator.domain.errors import AppError, Conflict, DatabaseAway
-from orchestrator.api.serve import CannotListen
 from orchestrator.server.run import create_first_admin, migrate, serve
 
 # The errors are what the command line must tell apart; it imports no other layer.

@@ -5,9 +5,10 @@ import logging
 import trio
 
 from orchestrator.api.auth import UserGate
-from orchestrator.api.health import health_routes
+from orchestrator.api.health import Check, health_routes
 from orchestrator.api.serve import serve_http
 from orchestrator.app.events import TaskEvents
+from orchestrator.app.join_tokens import JoinTokens
 from orchestrator.app.login_limits import LoginLimits
 from orchestrator.app.nodes import Nodes
 from orchestrator.app.passwords import Passwords
@@ -27,6 +28,7 @@ from orchestrator.user_gateway.app import create_user_gateway
 from orchestrator.user_gateway.auth import auth_routes
 from orchestrator.user_gateway.events import event_routes
 from orchestrator.user_gateway.jobs import job_routes
+from orchestrator.user_gateway.node_tokens import node_token_routes
 from orchestrator.user_gateway.nodes import node_routes
 from orchestrator.user_gateway.queue import queue_routes
 from orchestrator.user_gateway.tasks import task_routes
@@ -55,9 +57,9 @@ async def serve_user_gateway(
     nodes = Nodes(db)
     tasks = Tasks(db, submissions, JobRules(default_attempts=settings.job_max_attempts))
     results = Results(db, watch)
-    checks = [SchemaCheck(db)]
+    checks: list[Check] = [SchemaCheck(db)]
     if settings.ready_requires == "node":
-        checks.append(nodes.why_not_ready)
+        checks.append(nodes.why_not_dispatchable)
     app = create_user_gateway(
         [
             health_routes(checks),
@@ -68,6 +70,7 @@ async def serve_user_gateway(
             job_routes(results, gate),
             queue_routes(tasks, gate),
             node_routes(nodes, gate),
+            node_token_routes(JoinTokens(db), gate),
         ]
     )
 

@@ -13,7 +13,9 @@ LabelName = Annotated[str, Field(min_length=1, max_length=128)]
 LabelValue = Annotated[str, Field(max_length=1024)]
 FileName = Annotated[str, Field(min_length=1, max_length=255)]
 Glob = Annotated[str, Field(min_length=1, max_length=1024)]
+Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=32)]
 YEAR = 366 * 86400
+PLAIN = JobOptions()
 
 
 class Resources(Body):
@@ -23,35 +25,40 @@ class Resources(Body):
 
 
 class Requires(Body):
-    labels: dict[LabelName, LabelValue] = Field(default={}, max_length=32)
+    labels: Labels | None = None
     gpu: bool = False
     runtime: Literal["podman", "docker", "bubblewrap", "process", "noop"] | None = None
 
 
+# Models as defaults would be copied for each request; what is not said is None instead.
+ANY, NOTHING = Resources(), Requires()
+
+
 class Job(Body):
     image: str | None = Field(default=None, min_length=1, max_length=512)
-    env: dict[str, str] = Field(default={})
+    env: dict[str, str] | None = None
     timeout_seconds: float | None = None
     network: Literal["none", "restricted"] = "none"
-    resources: Resources = Resources()
-    requires: Requires = Requires()
+    resources: Resources | None = None
+    requires: Requires | None = None
     max_attempts: int | None = Field(default=None, ge=1, le=100)
     retry_on: tuple[Literal["exit", "timeout"], ...] = Field(default=(), max_length=2)
     queue_timeout_seconds: float | None = Field(default=None, gt=0, le=YEAR)
     artifacts: tuple[Glob, ...] = Field(default=(), max_length=64)
 
     def options(self) -> JobOptions:
+        resources, requires = self.resources or ANY, self.requires or NOTHING
         return JobOptions(
             image=self.image,
-            env=self.env,
+            env=self.env or {},
             timeout_seconds=self.timeout_seconds,
             network=self.network,
-            memory_mb=self.resources.memory_mb,
-            cpus=self.resources.cpus,
-            pids=self.resources.pids,
-            labels=self.requires.labels,
-            gpu=self.requires.gpu,
-            runtime=self.requires.runtime,
+            memory_mb=resources.memory_mb,
+            cpus=resources.cpus,
+            pids=resources.pids,
+            labels=requires.labels or {},
+            gpu=requires.gpu,
+            runtime=requires.runtime,
             max_attempts=self.max_attempts,
             retry_on=self.retry_on,
             queue_timeout_seconds=self.queue_timeout_seconds,
@@ -67,8 +74,8 @@ class CreateTask(Body):
     task_name: str | None = None
     project_id: str | None = None
     attachments: tuple[FileName, ...] = Field(default=(), max_length=16)
-    job: Job = Job()
-    labels: dict[LabelName, LabelValue] = Field(default={}, max_length=32)
+    job: Job | None = None
+    labels: Labels | None = None
     priority: int = Field(default=0, ge=-100, le=100)
 
     def wanted(self) -> TaskWanted:
@@ -80,8 +87,8 @@ class CreateTask(Body):
             task_name=self.task_name or "",
             project_id=self.project_id or "",
             attachments=self.attachments,
-            job=self.job.options(),
-            labels=self.labels,
+            job=self.job.options() if self.job else PLAIN,
+            labels=self.labels or {},
             priority=self.priority,
         )
 
