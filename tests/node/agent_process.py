@@ -15,6 +15,10 @@ from typing import Any
 import trio
 
 
+PROCESS = {"NODE_RUNTIME": "noop,process"}
+"""For tests that need a real job: trying this runtime costs the agent a second at its start."""
+
+
 class AgentProcess:
     def __init__(self, popen: subprocess.Popen[bytes], log: Path, env: dict[str, str]) -> None:
         self.popen = popen
@@ -93,14 +97,13 @@ def open_home() -> Iterator[Path]:
 def environment(url: str, state: Path, **settings: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
-       
         "HOME": str(state.parent),
         "ORCHESTRATOR_URL": url,
         "NODE_SLUG": "n1",
         "NODE_STATE_DIR": str(state),
         "NODE_REGISTRATION_PSK": "psk-psk-psk-psk-psk-psk-psk-psk-psk",
         "NODE_SLOTS": "2",
-        "NODE_RUNTIME": "noop,process",
+        "NODE_RUNTIME": "noop",
         "NODE_ALLOW_NOOP": "1",
         "NODE_ALLOW_PROCESS": "1",
         **settings,

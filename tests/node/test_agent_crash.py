@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import node_agent
-from node.agent_process import agent, marked, open_home
+from node.agent_process import PROCESS, agent, marked, open_home
 from node.fake_server import assignment, open_fake_server
 from node_agent.crash_points import POINTS
 
@@ -49,11 +49,11 @@ async def test_an_attempt_that_was_taken_is_reported_lost_and_never_run_again(ho
     async with open_fake_server() as server:
         server.auto_ack = False
         job = assignment("process", "echo once; echo run >> $HOME/../../../runs; sleep 60")
-        async with agent(server.url, home / "state", fault=point) as process:
+        async with agent(server.url, home / "state", fault=point, **PROCESS) as process:
             link = await server.linked()
             await link.send("jobs.assign", jobs=[job])
             assert await process.wait() == -signal.SIGKILL
-        async with agent(server.url, home / "state") as process:
+        async with agent(server.url, home / "state", **PROCESS) as process:
             again = await server.linked()
             assert again.hello["spool_id"] == link.hello["spool_id"]
             assert [one["state"] for one in again.hello["held"]] == ["finished"]
@@ -84,11 +84,11 @@ async def test_an_end_on_disk_is_reported_as_it_was(home: Path, point: str) -> N
     async with open_fake_server() as server:
         server.auto_ack = False
         job = assignment("process", "echo out; exit 7")
-        async with agent(server.url, home / "state", fault=point) as process:
+        async with agent(server.url, home / "state", fault=point, **PROCESS) as process:
             link = await server.linked()
             await link.send("jobs.assign", jobs=[job])
             assert await process.wait() == -signal.SIGKILL
-        async with agent(server.url, home / "state"):
+        async with agent(server.url, home / "state", **PROCESS):
             again = await server.linked()
             finished = await again.expect_record("jobs.finished", job["assignment_id"])
             assert (finished["outcome"], finished["exit_code"]) == ("failed", 7)

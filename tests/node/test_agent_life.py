@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.agent_process import agent, environment, marked, open_home, runs
+from node.agent_process import PROCESS, agent, environment, marked, open_home, runs
 from node.fake_server import assignment, open_fake_server, ref
 
 
@@ -22,7 +22,7 @@ def home() -> Iterator[Path]:
 async def test_sigterm_ends_jobs_hands_them_back_and_exits_0(home: Path) -> None:
     async with (
         open_fake_server() as server,
-        agent(server.url, home / "state", NODE_SLOTS="1", NODE_PREFETCH="1") as one,
+        agent(server.url, home / "state", NODE_SLOTS="1", NODE_PREFETCH="1", **PROCESS) as one,
     ):
         link = await server.linked()
         running = assignment("process", "trap '' TERM; echo ready; while :; do sleep 1; done")
@@ -42,7 +42,7 @@ async def test_sigterm_ends_jobs_hands_them_back_and_exits_0(home: Path) -> None
 
 async def test_what_could_not_be_sent_at_the_stop_goes_out_at_the_next_start(home: Path) -> None:
     async with open_fake_server() as server:
-        async with agent(server.url, home / "state") as one:
+        async with agent(server.url, home / "state", **PROCESS) as one:
             link = await server.linked()
             job = assignment("process", "sleep 60")
             await link.send("jobs.assign", jobs=[job])
@@ -51,7 +51,7 @@ async def test_what_could_not_be_sent_at_the_stop_goes_out_at_the_next_start(hom
             await link.drop()
             assert await one.stop() == 0
         server.answers.clear()
-        async with agent(server.url, home / "state"):
+        async with agent(server.url, home / "state", **PROCESS):
             again = await server.linked()
             finished = await again.expect_record("jobs.finished", job["assignment_id"])
             assert finished["outcome"] == "handed_back"
@@ -177,7 +177,7 @@ async def test_status_says_live_ready_and_why_not(home: Path) -> None:
     gone = await trio.to_thread.run_sync(ask)
     assert gone.returncode == 1
     assert "no agent runs on" in gone.stdout
-    async with open_fake_server() as server, agent(server.url, home / "state", NODE_SLOTS="1"):
+    async with open_fake_server() as server, agent(server.url, home / "state", NODE_SLOTS="1", **PROCESS):
         link = await server.next_link()
         waiting = json.loads((await trio.to_thread.run_sync(ask, "--json")).stdout)
         assert (waiting["live"], waiting["ready"]) == (True, False)
@@ -213,7 +213,10 @@ async def test_it_ends_with_its_parent(home: Path) -> None:
 
 
 async def test_a_full_spool_blocks_jobs_refuses_new_ones_and_goes_on_after_an_ack(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state", NODE_SPOOL_LIMIT_MB="1") as one:
+    async with (
+        open_fake_server() as server,
+        agent(server.url, home / "state", NODE_SPOOL_LIMIT_MB="1", **PROCESS) as one,
+    ):
         server.auto_ack = False
         link = await server.linked()
         link.auto_ack = False

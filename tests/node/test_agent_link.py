@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 import trio
 
-from node.agent_process import agent, marked, open_home
+from node.agent_process import PROCESS, agent, marked, open_home
 from node.fake_server import FakeLink, assignment, open_fake_server, ref
 from node_link.messages import MAX_FRAME_BYTES
 
@@ -25,7 +25,7 @@ async def run_one(link: FakeLink, **fields: Any) -> dict[str, Any]:
 
 
 async def test_it_registers_reports_fetches_acknowledges_and_links(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state", NODE_LABELS="zone=a"):
+    async with open_fake_server() as server, agent(server.url, home / "state", NODE_LABELS="zone=a", **PROCESS):
         link = await server.linked()
         registration = server.bodies("/v1/nodes/register")[0]
         assert registration["capability"]["node"] == {
@@ -45,7 +45,7 @@ async def test_it_registers_reports_fetches_acknowledges_and_links(home: Path) -
 
 
 async def test_a_job_is_accepted_started_streamed_and_finished(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state"):
+    async with open_fake_server() as server, agent(server.url, home / "state", **PROCESS):
         link = await server.linked()
         job = assignment("process", "echo out; echo err >&2; exit 3")
         await link.send("jobs.assign", jobs=[job])
@@ -73,7 +73,7 @@ async def test_many_jobs_are_accepted_in_one_frame_and_positions_never_skip(home
 
 
 async def test_a_dropped_link_leaves_jobs_running_and_resends_what_was_not_acknowledged(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state"):
+    async with open_fake_server() as server, agent(server.url, home / "state", **PROCESS):
         server.auto_ack = False
         link = await server.linked()
         done, running = assignment(), assignment("process", "mkfifo pipe; echo ready; cat pipe")
@@ -113,7 +113,7 @@ async def test_an_ack_for_another_spool_is_ignored(home: Path) -> None:
 
 
 async def test_a_duplicate_assignment_is_answered_with_its_present_state(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state"):
+    async with open_fake_server() as server, agent(server.url, home / "state", **PROCESS):
         link = await server.linked()
         job = assignment("process", "sleep 60")
         await link.send("jobs.assign", jobs=[job])
@@ -142,7 +142,10 @@ async def test_cancel_of_what_is_not_held_is_rejected_and_never_started_on_that_
 
 
 async def test_a_recall_hands_back_what_waits_and_leaves_what_runs(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state", NODE_SLOTS="1", NODE_PREFETCH="1"):
+    async with (
+        open_fake_server() as server,
+        agent(server.url, home / "state", NODE_SLOTS="1", NODE_PREFETCH="1", **PROCESS),
+    ):
         link = await server.linked()
         running, waiting = assignment("process", "sleep 60"), assignment("process", "echo never")
         await link.send("jobs.assign", jobs=[running, waiting])
@@ -161,7 +164,7 @@ async def test_a_recall_hands_back_what_waits_and_leaves_what_runs(home: Path) -
         (assignment(script=""), "invalid", "script"),
         (assignment(spec={"input_mode": "prompt"}), "invalid", "prompt"),
         (assignment("podman"), "forbidden_here", "podman"),
-        (assignment("process", spec={"image": "alpine"}), "unsupported", "image"),
+        (assignment("noop", spec={"image": "alpine"}), "unsupported", "image"),
         (assignment(spec={"resources": {"memory_mb": 64}}), "unsupported", "resources"),
         (assignment(spec={"requires": {"gpu": True}}), "unsupported", "GPU"),
     ],
@@ -179,14 +182,14 @@ async def test_what_it_cannot_run_is_rejected_with_the_reason(
 
 
 async def test_more_than_it_has_room_for_is_rejected_as_busy(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state", NODE_SLOTS="1"):
+    async with open_fake_server() as server, agent(server.url, home / "state", NODE_SLOTS="1", **PROCESS):
         link = await server.linked()
         await link.send("jobs.assign", jobs=[assignment("process", "sleep 60") for _ in range(2)])
         assert (await link.expect("jobs.rejected"))["jobs"][0]["reason"] == "busy"
 
 
 async def test_drain_and_stop_all_reject_until_they_end(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state"):
+    async with open_fake_server() as server, agent(server.url, home / "state", **PROCESS):
         link = await server.linked(drain_state="draining")
         await link.send("jobs.assign", jobs=[assignment()])
         assert (await link.expect("jobs.rejected"))["jobs"][0]["reason"] == "draining"
@@ -204,7 +207,7 @@ async def test_drain_and_stop_all_reject_until_they_end(home: Path) -> None:
 
 
 async def test_what_welcome_kills_is_ended(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state"):
+    async with open_fake_server() as server, agent(server.url, home / "state", **PROCESS):
         link = await server.linked()
         job = assignment("process", "sleep 60")
         await link.send("jobs.assign", jobs=[job])
@@ -215,7 +218,7 @@ async def test_what_welcome_kills_is_ended(home: Path) -> None:
 
 
 async def test_taken_over_before_welcome_dials_again_and_after_it_ends_naming_the_folder(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state") as process:
+    async with open_fake_server() as server, agent(server.url, home / "state", **PROCESS) as process:
         link = await server.linked()
         await link.drop()
         refused = await server.next_link()
@@ -279,7 +282,7 @@ async def test_an_unknown_type_is_answered_and_the_link_goes_on(home: Path) -> N
 
 
 async def test_a_new_configuration_is_applied_or_refused_whole(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state"):
+    async with open_fake_server() as server, agent(server.url, home / "state", **PROCESS):
         link = await server.linked()
         config = {"version": 1, "config_version": "02", "constraints": {"max_job_timeout_seconds": 1}}
         await link.send("config", config_version="02", config=config)
@@ -293,7 +296,7 @@ async def test_a_new_configuration_is_applied_or_refused_whole(home: Path) -> No
 
 
 async def test_heartbeats_name_what_is_held_and_what_is_free(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state"):
+    async with open_fake_server() as server, agent(server.url, home / "state", **PROCESS):
         link = await server.next_link()
         await link.welcome(heartbeat_interval=0.2)
         assert (await link.expect("heartbeat"))["free_slots"] == 2
@@ -307,7 +310,7 @@ async def test_heartbeats_name_what_is_held_and_what_is_free(home: Path) -> None
 
 
 async def test_a_flood_of_output_is_capped_and_memory_stays_flat(home: Path) -> None:
-    async with open_fake_server() as server, agent(server.url, home / "state") as process:
+    async with open_fake_server() as server, agent(server.url, home / "state", **PROCESS) as process:
         link = await server.linked()
         job = assignment("process", "head -c 300000000 /dev/zero; echo end >&2")
         await link.send("jobs.assign", jobs=[job])
