@@ -4,7 +4,6 @@ Its state lies in .demo, so that a second run is quick and your own settings are
 """
 
 import hashlib
-import json
 import os
 import shlex
 import signal
@@ -39,10 +38,11 @@ def main():
 
 
 def walk(environment, password):
+    now = time.strftime("%H%M%S")
     cynode(environment, "login", "admin", "--password-stdin", stdin=password)
     cynode(environment, "node", "list")
     say("\nA script, in a sandbox on that node, its output as it comes:")
-    cynode(environment, "task", "run", "--follow", "--name", "hello", "--script", "scripts/hello.sh")
+    cynode(environment, "task", "run", "--follow", "--name", f"hello-{now}", "--script", "scripts/hello.sh")
     say("\nA few commands, one after the other in one sandbox and folder:")
     lines = ("echo one > note", "echo two >> note", "cat note", "uname -sm")
     cynode(
@@ -50,8 +50,8 @@ def walk(environment, password):
     )
     say("\nWhat became of them, and of the queue:")
     cynode(environment, "task", "list", "--limit", "2")
-    for task in newest(environment, 2):
-        cynode(environment, "task", "result", task)
+    cynode(environment, "task", "result", f"hello-{now}")
+    cynode(environment, "task", "result", f"lines-{now}")
     cynode(environment, "queue")
 
 
@@ -63,13 +63,6 @@ def cynode(environment, *words, stdin=None):
         done = subprocess.run([CYNODE, *words], cwd=ROOT, env=environment, stdin=source, check=False)
     if done.returncode != 0:
         raise SystemExit(f"demo: `{shown}` ended with {done.returncode}")
-
-
-def newest(environment, count):
-    """Their names, the oldest of them first."""
-    command = [CYNODE, "task", "list", "--limit", str(count), "-o", "json"]
-    page = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
-    return [task["task_name"] for task in reversed(page["tasks"])]
 
 
 @contextmanager
