@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CYNODE = Path(sys.executable).with_name("cynode")
+LINES = ("echo one > note", "echo two >> note", "cat note", "uname -sm")
 READY_SECONDS = 80
 STOP_SECONDS = 15
 
@@ -44,10 +45,8 @@ def walk(environment, password):
     say("\nA script, in a sandbox on that node, its output as it comes:")
     cynode(environment, "task", "run", "--follow", "--name", f"hello-{now}", "--script", "scripts/hello.sh")
     say("\nA few commands, one after the other in one sandbox and folder:")
-    lines = ("echo one > note", "echo two >> note", "cat note", "uname -sm")
-    cynode(
-        environment, "task", "run", "--follow", "--name", "lines", *(word for x in lines for word in ("--command", x))
-    )
+    commands = [word for line in LINES for word in ("--command", line)]
+    cynode(environment, "task", "run", "--follow", "--name", f"lines-{now}", *commands)
     say("\nWhat became of them, and of the queue:")
     cynode(environment, "task", "list", "--limit", "2")
     cynode(environment, "task", "result", f"hello-{now}")
