@@ -15,6 +15,7 @@ from identity import Identity, client_of, make_identity
 from orchestrator.app.clock import new_id, now
 from orchestrator.app.events import TaskEvents
 from orchestrator.app.results import Results
+from orchestrator.app.sandbox_rule import SandboxRule
 from orchestrator.app.submit import Submissions
 from orchestrator.app.tasks import Tasks
 from orchestrator.app.watch import Watch
@@ -177,7 +178,7 @@ async def open_world(
     identity, watch, submissions = make_identity(db), Watch(db), Submissions(db)
     tasks, results, gate = Tasks(db, submissions, rules or JobRules()), Results(db, watch), identity.gate
     app = create_user_gateway([
-        task_routes(tasks, results, gate),
+        task_routes(tasks, results, gate, SandboxRule(db, process_for_admins_only=False)),
         event_routes(TaskEvents(db, watch), gate, identity.sessions.revalidate, beat_seconds=beat_seconds),
         job_routes(results, gate),
         queue_routes(tasks, gate),

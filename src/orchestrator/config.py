@@ -26,6 +26,7 @@ from orchestrator.config_values import (
 
 Service = Literal["user-gateway", "control-plane", "mcp-gateway", "api-egress"]
 SERVICES: tuple[Service, ...] = get_args(Service)
+SHORTEST_PASSWORD = 8
 IN_DEVELOPMENT = "for development only"
 """What stands for a secret that is not set, in development mode."""
 
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     node_lease_seconds: Duration = 30.0
     job_max_attempts: int = Field(3, ge=1, le=100)
     shutdown_jobs: Literal["keep", "stop"] = "keep"
+    process_jobs: Literal["anyone", "admins"] = "anyone"
 
     retention_output_days: int = Field(30, ge=1)
     retention_task_days: int = Field(90, ge=1)
@@ -149,6 +151,9 @@ def find_faults(settings: Settings, services: Iterable[Service]) -> list[str]:
         faults.append("DATABASE_URL: is not set; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
     if settings.node_lease_seconds < 3 * settings.node_heartbeat_seconds:
         faults.append("NODE_LEASE_SECONDS: must be at least three times NODE_HEARTBEAT_SECONDS")
+    first = settings.bootstrap_admin_password
+    if first is not None and len(first.get_secret_value()) < SHORTEST_PASSWORD:
+        faults.append(f"BOOTSTRAP_ADMIN_PASSWORD: must have at least {SHORTEST_PASSWORD} characters")
     if not settings.cynode_development:
         faults += _weak_secrets(settings, services)
     return faults

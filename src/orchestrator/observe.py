@@ -74,7 +74,11 @@ def set_up_logs(level: str = "info", *, json: bool | None = None, stream: TextIO
     own = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     ending: list[Any] = [own, structlog.processors.format_exc_info, _make_plain, _renderer(stream, json)]
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()], processors=ending))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()], processors=ending
+        )
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -89,8 +89,9 @@ def _complete(settings: Settings, state: StateFolder, dsn: str) -> Settings:
         "user_gateway_listen_addr": _on_loopback(settings.user_gateway_listen_addr),
         "control_plane_listen_addr": _on_loopback(settings.control_plane_listen_addr),
     }
-    if "shutdown_jobs" not in settings.model_fields_set:
-        made["shutdown_jobs"] = "stop"
+    for name, value in (("shutdown_jobs", "stop"), ("process_jobs", "admins")):
+        if name not in settings.model_fields_set:
+            made[name] = value
     complete = settings.model_copy(update=made)
     require_sound(complete, ["user-gateway", "control-plane"])
     return complete

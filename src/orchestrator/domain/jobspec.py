@@ -39,6 +39,8 @@ class JobOptions:
     retry_on: tuple[str, ...] = ()
     queue_timeout_seconds: float | None = None
     artifacts: tuple[str, ...] = ()
+    sandboxed: bool = False
+    """Not to run as a plain process, whoever offers that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def requirement_of(options: JobOptions) -> str:
     """Canonical JSON with every field, so that equal needs are one row."""
     return _json(
         {
+            **({"sandboxed": True} if options.sandboxed else {}),
             "labels": dict(options.labels),
             "gpu": options.gpu,
             "runtime": options.runtime,

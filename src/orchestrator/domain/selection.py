@@ -49,6 +49,8 @@ def _suits(offer: RuntimeOffer, wanted: str | None, requirement: Mapping[str, An
         return False
     if wanted is not None and offer.name != wanted:
         return False
+    if requirement.get("sandboxed") and offer.name == "process":
+        return False
     if requirement.get("resources") and not offer.limits:
         return False
     if requirement.get("image"):

@@ -1,5 +1,7 @@
 """Carries what operators decided to the linked nodes: configuration, drain, enable, disable, revoked tokens."""
 
+from collections.abc import Callable
+
 import trio
 
 from node_link import messages
@@ -10,9 +12,10 @@ from orchestrator.links.node_link import GRACE_SECONDS, NodeLink, Registry
 
 
 class NodeSync:
-    def __init__(self, links: Links, registry: Registry) -> None:
+    def __init__(self, links: Links, registry: Registry, changed: Callable[[], None]) -> None:
         self._links = links
         self._registry = registry
+        self._changed = changed
         self._stopping: dict[NodeLink, float] = {}
 
     async def sync(self) -> float | None:
@@ -29,6 +32,8 @@ class NodeSync:
 
     async def _apply(self, link: NodeLink, new: NodeSettings) -> None:
         old, link.settings = link.settings, new
+        if new != old:
+            self._changed()
         if not new.enabled:
             await self._end(link)
             return

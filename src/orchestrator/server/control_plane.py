@@ -64,7 +64,7 @@ async def serve_control_plane(
 
     beats: Batcher[Beat, bool] = Batcher(renew, most=2000, room=20_000, when_away="keep", name="heartbeats")
     reaper = Reaper(links, lease_seconds=settings.node_lease_seconds, heartbeat_seconds=heartbeat)
-    sync = NodeSync(links, registry)
+    sync = NodeSync(links, registry, lambda: loops["dispatch"].poke())
     loops = {
         "dispatch": Reconciler("dispatch", partial(dispatch, queue, registry), period=POLL_SECONDS),
         "stop": Reconciler("stop", partial(stop_ended, links, registry), period=POLL_SECONDS),

@@ -13,6 +13,7 @@ from orchestrator.app.login_limits import LoginLimits
 from orchestrator.app.nodes import Nodes
 from orchestrator.app.passwords import Passwords
 from orchestrator.app.results import Results
+from orchestrator.app.sandbox_rule import SandboxRule
 from orchestrator.app.sessions import Sessions
 from orchestrator.app.submit import Submissions
 from orchestrator.app.tasks import Tasks
@@ -57,6 +58,7 @@ async def serve_user_gateway(
     nodes = Nodes(db)
     tasks = Tasks(db, submissions, JobRules(default_attempts=settings.job_max_attempts))
     results = Results(db, watch)
+    rule = SandboxRule(db, process_for_admins_only=settings.process_jobs == "admins")
     checks: list[Check] = [SchemaCheck(db)]
     if settings.ready_requires == "node":
         checks.append(nodes.why_not_dispatchable)
@@ -65,7 +67,7 @@ async def serve_user_gateway(
             health_routes(checks),
             auth_routes(sessions, gate),
             user_routes(users, sessions, gate),
-            task_routes(tasks, results, gate),
+            task_routes(tasks, results, gate, rule),
             event_routes(TaskEvents(db, watch), gate, sessions.revalidate),
             job_routes(results, gate),
             queue_routes(tasks, gate),

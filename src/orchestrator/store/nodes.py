@@ -53,6 +53,10 @@ VIEW_ONE = VIEW + "WHERE n.slug = $1"
 VIEW_PAGE = VIEW + 'WHERE n.slug COLLATE "C" > $1 ORDER BY n.slug COLLATE "C" LIMIT $2'
 VIEW_LINKED = VIEW + "WHERE l.link_id IS NOT NULL AND n.enabled AND n.drain_requested_at IS NULL"
 COUNT = "SELECT count(*) FROM nodes"
+OFFERS_SANDBOX = """
+    SELECT EXISTS (SELECT 1 FROM nodes WHERE enabled AND capability -> 'runtimes' @> ANY (ARRAY[
+        '[{"name": "podman"}]', '[{"name": "docker"}]', '[{"name": "bubblewrap"}]']::jsonb[]))
+"""
 DRAIN = "UPDATE nodes SET drain_requested_at = $2, updated_at = $2 WHERE id = $1 AND drain_requested_at IS NULL"
 ENABLE = """
     UPDATE nodes SET enabled = true, drain_requested_at = NULL, updated_at = now()
@@ -176,6 +180,11 @@ async def enable_node(conn: Connection, node: NodeId) -> None:
 
 async def disable_node(conn: Connection, node: NodeId, tokens_valid_from: datetime) -> None:
     await conn.execute(DISABLE, node, tokens_valid_from)
+
+
+async def offers_sandbox(conn: Connection) -> bool:
+    """Whether any enabled node runs jobs with isolation."""
+    return bool(await conn.fetchval(OFFERS_SANDBOX))
 
 
 def _node(row: Row) -> Node:

@@ -9,6 +9,7 @@ from quart import Blueprint, Response, request
 from orchestrator.api.auth import UserGate
 from orchestrator.api.http import Body, read_body, reply
 from orchestrator.app.results import JobReport, LogStream, Results, TaskReport
+from orchestrator.app.sandbox_rule import SandboxRule
 from orchestrator.app.tasks import RepeatKey, Tasks
 from orchestrator.domain.errors import Invalid
 from orchestrator.domain.results import encode_result
@@ -23,14 +24,15 @@ _SECONDS = re.compile(r"\d{1,4}(\.\d{1,9})?", re.ASCII)
 _STREAMS: dict[str, LogStream] = {"all": "all", "stdout": "stdout", "stderr": "stderr"}
 
 
-def task_routes(tasks: Tasks, results: Results, gate: UserGate) -> Blueprint:
+def task_routes(tasks: Tasks, results: Results, gate: UserGate, rule: SandboxRule) -> Blueprint:
     routes = Blueprint("tasks", __name__, url_prefix="/v1/tasks")
 
     @routes.post("")
     async def create() -> Response:
         who = await gate.authenticated()
         body = await read_body(CreateTask)
-        done = await tasks.submit(who.user_id, [body.wanted()], _repeat_key("task", body))
+        wanted = await rule.apply(who, [body.wanted()])
+        done = await tasks.submit(who.user_id, wanted, _repeat_key("task", body))
         task = done.tasks[0]
         return reply(task_view(task), 201 if done.fresh else 200, Location=f"/v1/tasks/{task.id}")
 
@@ -38,7 +40,7 @@ def task_routes(tasks: Tasks, results: Results, gate: UserGate) -> Blueprint:
     async def create_batch() -> Response:
         who = await gate.authenticated()
         body = await read_body(CreateBatch)
-        wanted = [task.wanted() for task in body.tasks]
+        wanted = await rule.apply(who, [task.wanted() for task in body.tasks])
         done = await tasks.submit(who.user_id, wanted, _repeat_key("batch", body))
         return reply({"tasks": [task_view(task) for task in done.tasks]}, 201 if done.fresh else 200)
 
