@@ -6,6 +6,7 @@ child a slot that runs jobs, and one that removes the folders of jobs whose end 
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from uuid import UUID
@@ -15,8 +16,8 @@ import trio
 from node_agent.attempts import Attempt, Attempts, Stage
 from node_agent.choose import Chosen, Refused, choose
 from node_agent.config import NodeConfig
+from node_agent.job_run import JobRun, end_of
 from node_agent.outbox import Outbox
-from node_agent.reports import finished_fields, started_fields
 from node_agent.sandbox.runtime import Runtime
 from node_agent.sandbox.spec import Ending, InvalidSpec, NodeFault, Outcome, RuntimeName, parse_spec
 from node_agent.spool import Spool
@@ -31,7 +32,6 @@ from node_link.messages import (
     JobsRejected,
     Rejection,
     RejectReason,
-    Stream,
 )
 
 log = logging.getLogger("cynode.node.runner")
@@ -60,8 +60,8 @@ class Runner:
         self._config = config
         self._spool = spool
         self._outbox = outbox
-        self._state_id = state_id
         self._mounts = mounts
+        self._job = JobRun(spool, state_id, mounts)
         self._remove = remove
         self._to_take: list[Attempt] = []
         self._take_wanted = trio.Event()
@@ -252,69 +252,16 @@ class Runner:
 
     async def _run_one(self, attempt: Attempt, chosen: Chosen) -> Ending:
         try:
-            if chosen.runtime.images:
-                await self._prepare(attempt, chosen)
-            if (outcome := attempt.early_outcome()) is not None:
-                return Ending(outcome, started=False)
-            attempt.stage = Stage.STARTING
-            return await self._run_in_sandbox(attempt, chosen)
+            return await self._job.run(attempt, chosen)
         except NodeFault as fault:
             return Ending("failed", started=False, error=str(fault))
         except Exception as error:
             log.exception("job ended by a fault of the agent", extra={"job_id": str(chosen.job.job_id)})
             return Ending("failed", started=attempt.stage is Stage.RUNNING, error=f"node_error: {_root(error)!r}")
 
-    async def _prepare(self, attempt: Attempt, chosen: Chosen) -> None:
-        """Ends early when the attempt is stopped meanwhile."""
-        async with trio.open_nursery() as nursery:
-
-            async def give_up() -> None:
-                await attempt.stop.wait_asked()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(give_up)
-            await chosen.runtime.prepare(chosen.job)
-            nursery.cancel_scope.cancel()
-
-    async def _run_in_sandbox(self, attempt: Attempt, chosen: Chosen) -> Ending:
-        name = chosen.runtime.name
-
-        async def on_started() -> None:
-            attempt.stage = Stage.RUNNING
-            self._spool.started(attempt.ref, started_fields(name))
-
-        async def on_output(stream: Stream, byte_offset: int, data: bytes) -> None:
-            await self._keep_output(attempt, stream, byte_offset, data)
-
-        folder = self._mounts / str(attempt.assignment_id)
-        return await chosen.runtime.run(chosen.job, folder, self._state_id, on_started, on_output, attempt.stop)
-
-    async def _keep_output(self, attempt: Attempt, stream: Stream, byte_offset: int, data: bytes) -> None:
-        if attempt.is_cut(stream):
-            return
-
-        def written() -> None:
-            attempt.sent[stream] = byte_offset + len(data)
-
-        try:
-            await self._spool.output(attempt.ref, stream, byte_offset, data, written)
-        except trio.Cancelled:
-            attempt.cut(stream)
-            raise
-
     def _finish(self, attempt: Attempt, ending: Ending) -> None:
-        def fields() -> bytes:
-            return finished_fields(
-                ending.outcome,
-                started=ending.started,
-                exit_code=ending.exit_code,
-                total_bytes=attempt.sent if ending.started else None,
-                truncated=attempt.truncated(ending) if ending.started else None,
-                error=ending.error,
-            )
-
         self.attempts.finish(attempt)
-        self._spool.finished(attempt.ref, fields)
+        self._spool.finished(attempt.ref, partial(end_of, attempt, ending))
         self._notify()
 
     def _notify(self) -> None:
