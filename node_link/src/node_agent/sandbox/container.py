@@ -33,6 +33,8 @@ from node_agent.sandbox.sweep import sweep_processes
 from node_agent.sandbox.uids import Uids
 
 _TOOL_SECONDS = 60.0
+_CLIENT_SECONDS = 20.0
+_AGAIN_SECONDS = 0.3
 _INIT = b"""\
 echo >/job/bell
 trap 'kill -TERM -1' TERM
@@ -177,8 +179,17 @@ class _Box:
         await self._runtime.signal(self._container(), "TERM")
 
     async def kill(self) -> None:
+        """Removes the container until the client has ended of it.
+
+        A client that were killed while it starts a container would leave conmon behind, which no removal ends then.
+        """
         self._interrupted = True
-        await self._runtime.remove(self._container())
+        with trio.move_on_after(_CLIENT_SECONDS):
+            while not self.child.has_ended():
+                await self._runtime.remove(self._container())
+                with trio.move_on_after(_AGAIN_SECONDS):
+                    while not self.child.has_ended():  # noqa: ASYNC110  # its pidfd has a waiter already
+                        await trio.sleep(0.01)
         self.child.signal_group(signal.SIGKILL)
 
     async def end(self) -> None:
@@ -187,8 +198,6 @@ class _Box:
         self._ended = True
         with trio.move_on_after(3 * CLEANUP_SECONDS, shield=True):
             if not self.child.has_ended():
-                if not self.has_started():
-                    self.child.signal_group(signal.SIGKILL)  # so that it does not make a container while we remove it
                 await self.kill()
                 await self.child.wait_ended()
             code = self.child.reap()

@@ -158,7 +158,7 @@ def find_cgroups(
 ) -> Cgroups:
     """Raises NoLimits. In version 2 the agent moves into a leaf of its own group: only leaves may hold processes."""
     try:
-        places = _places(mounts.read_text(), own.read_text())
+        places = places_of(mounts.read_text(), own.read_text())
         if all(name in places for name in _V1_CONTROLLERS):
             bases = {name: places[name] / f"cynode-{state_id}" for name in _V1_CONTROLLERS}
             return _usable(Cgroups(1, bases), swaps, "memory.memsw.limit_in_bytes")
@@ -168,13 +168,13 @@ def find_cgroups(
         if home.name == _LEAF and (home.parent / f"cynode-{state_id}").is_dir():
             home = home.parent  # this agent has moved there before
         base = home / f"cynode-{state_id}"
-        _delegate(home, base)
+        delegate(home, base)
         return _usable(Cgroups(2, dict.fromkeys(_V2_CONTROLLERS, base)), swaps, "memory.swap.max")
     except OSError as error:
         raise NoLimits(f"cgroups cannot be written by this user ({error.strerror}: {error.filename})") from error
 
 
-def _places(mountinfo: str, own: str) -> dict[str, Path]:
+def places_of(mountinfo: str, own: str) -> dict[str, Path]:
     """Controller → the directory of the group that this process is in; version 2 is the controller ''."""
     roots: dict[str, tuple[str, str]] = {}
     for line in mountinfo.splitlines():
@@ -193,7 +193,7 @@ def _places(mountinfo: str, own: str) -> dict[str, Path]:
     return places
 
 
-def _delegate(home: Path, base: Path) -> None:
+def delegate(home: Path, base: Path) -> None:
     wanted = " ".join(f"+{name}" for name in _V2_CONTROLLERS)
     if (home / "cgroup.type").exists():  # every group but the root
         leaf = home / _LEAF

@@ -22,15 +22,15 @@ def uid_of(pid: int) -> int | None:
     return None
 
 
-def marks_of(pid: int) -> tuple[str, str] | None:
-    """(state id, assignment id) that a process bears in its environment."""
+def marks_of(pid: int) -> tuple[str, str]:
+    """(state id, assignment id) that a process bears in its environment; empty where it bears none."""
     try:
         environ = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return None
+        return "", ""
     found = dict(part.split(b"=", 1) for part in environ.split(b"\0") if part.startswith(b"CYNODE_") and b"=" in part)
-    state, assignment = found.get(STATE_MARK.encode()), found.get(ASSIGNMENT_MARK.encode())
-    return (state.decode("latin-1"), assignment.decode("latin-1")) if state and assignment else None
+    state, assignment = found.get(STATE_MARK.encode(), b""), found.get(ASSIGNMENT_MARK.encode(), b"")
+    return state.decode("latin-1"), assignment.decode("latin-1")
 
 
 async def kill_user(processes: Processes, uid: int) -> None:

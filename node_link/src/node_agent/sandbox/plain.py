@@ -129,5 +129,4 @@ class _PlainBox:
     def _is_ours(self, pid: int) -> bool:
         if self.uid is not None:
             return uid_of(pid) == self.uid
-        marks = marks_of(pid)
-        return marks is not None and marks[1] == self.assignment
+        return marks_of(pid)[1] == self.assignment

@@ -64,11 +64,11 @@ def _end_one(pid: int, uids: Uids, mark: str, keep: Collection[UUID]) -> str | N
 def _why_ended(pid: int, uids: Uids, mark: str, keep: Collection[UUID]) -> str | None:
     if _is_zombie(pid):
         return None
-    marks = marks_of(pid)
-    if marks is not None and marks[0] == mark and not any(str(held) == marks[1] for held in keep):
-        return f"of assignment {marks[1]}"
-    if marks is not None and marks[0] != mark:
+    state, assignment = marks_of(pid)
+    if state not in ("", mark) or any(str(held) == assignment for held in keep):
         return None
+    if state == mark and assignment:
+        return f"of assignment {assignment}"
     uid = uid_of(pid)
     return f"of user {uid}, which only our jobs have" if uid is not None and uids.idle(uid) else None
 

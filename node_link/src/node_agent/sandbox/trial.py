@@ -31,10 +31,10 @@ ALL: tuple[RuntimeName, ...] = ("podman", "docker", "bubblewrap", "process", "no
 _TRIAL_SECONDS = 60.0
 _CODE = 7
 _SAID = "cynode-trial"
-_LIMITS = Limits(memory_mb=48, cpus=0.25, pids=24)
+_LIMITS = Limits(memory_mb=32, cpus=0.5, pids=24)
 _TRY_LIMITS = f"""\
 cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu*/cpu.cfs_quota_us 2>/dev/null | sed 's/^/cpu /'
-echo "memory $(head -c 100000000 /dev/zero | tail -c 100000000 | wc -c)"
+echo "memory $(head -c 60000000 /dev/zero | tail -c 60000000 | wc -c)"
 echo pids
 ( i=0; while [ $i -lt 60 ]; do sleep 60 & i=$((i+1)); done; echo unbounded ) 2>/dev/null
 exit {_CODE}
@@ -219,12 +219,12 @@ def _mend(name: RuntimeName, error: str) -> str | None:
 
 async def _try_limits(trial: _Trial, runtime: Runtime, image: str | None) -> tuple[bool, str]:
     """A job that breaks its limits unless they are real."""
-    _, said = await _run(trial, runtime, _TRY_LIMITS, _LIMITS, image, seconds=8.0)
+    _, said = await _run(trial, runtime, _TRY_LIMITS, _LIMITS, image, seconds=30.0)
     lines = said.splitlines()
     broken = [] if any(line == "memory 0" for line in lines) else ["memory"]
     if "pids" not in lines or "unbounded" in lines:
         broken.append("pids")
-    if image is not None and "cpu 25000" not in said:  # our own groups refuse what they cannot keep
+    if image is not None and "cpu 50000" not in said:  # our own groups refuse what they cannot keep
         broken.append("cpu")
     if broken:
         return False, f"limits are not real: a trial job was not held by {', '.join(broken)}"
