@@ -14,7 +14,6 @@ from typing import Any
 
 import trio
 
-
 PROCESS = {"NODE_RUNTIME": "noop,process"}
 """For tests that need a real job: trying this runtime costs the agent a second at its start."""
 
