@@ -9,6 +9,7 @@ from node_link.messages import STREAM_CAP_BYTES, Stream
 
 CHUNK_BYTES = 64 << 10
 LINGER_SECONDS = 0.5
+_LONGEST_CHARACTER = 4
 
 
 class Cap:
@@ -24,15 +25,16 @@ class Cap:
         """What of `data` may pass now."""
         if self.truncated or not data:
             return b""
-        room = self._most - self.passed - len(self._held)
-        if len(data) < room:
+        data, self._held = self._held + data, b""
+        room = self._most - self.passed
+        self.truncated = len(data) > room
+        if len(data) <= room - _LONGEST_CHARACTER:
             self.passed += len(data)
             return data
-        self.truncated = len(data) > room
         cut = data[:room]
         whole = cut[: len(cut) - _unfinished(cut)]
-        # Filled to the last byte: a torn last character waits until it is known whether more comes.
-        self._held = b"" if self.truncated else cut[len(whole) :]
+        if not self.truncated:
+            self._held = cut[len(whole) :]  # a torn character so near the end waits for its rest
         self.passed += len(whole)
         return whole
 
