@@ -150,5 +150,5 @@ async def test_a_job_that_waited_too_long_fails_queued_or_assigned(db: Database)
     rows = await plane.sql("SELECT status, error FROM jobs")
     assert rows == [{"status": "failed", "error": "queue_timeout"}] * 2
     assert await plane.one("SELECT count(*) FROM tasks WHERE status = 'failed'") == 2
-    [stop] = await plane.links.stops([node])
-    assert stop[1].assignment_id == held.assignment_id
+    [(_, occupied)] = await plane.links.occupied([node])
+    assert (occupied.ref.assignment_id, occupied.stop_reason) == (held.assignment_id, "timeout")

@@ -80,7 +80,9 @@ async def test_a_lease_ends_only_on_the_counter_that_was_watched(db: Database) -
     assert await plane.one("SELECT status FROM jobs") == "running"
     assert await plane.links.expire(node, counter + 1) == 1
     assert await plane.one("SELECT outcome FROM job_attempts") == "lost"
-    assert await plane.links.renew([(node, link.link_id)]) == [False]
+    [answer] = await plane.links.renew([(node, link.link_id)])
+    assert isinstance(answer, LinkLost)
+    assert answer.other is None
 
 
 async def test_hello_against_the_reaper_is_decided_once(db: Database) -> None:

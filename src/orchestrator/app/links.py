@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from orchestrator.app.clock import new_id, now
+from orchestrator.app.reports import LinkLost
 from orchestrator.domain.ability import ability_of, sandbox_allowed
 from orchestrator.domain.attempts import AttemptRow, End, end_attempt
 from orchestrator.domain.dispatch import Held
@@ -37,6 +38,8 @@ class Occupied:
     accepted: bool
     started: bool
     stopping: bool
+    stop_reason: str = ""
+    """Why the node is to be asked to stop it; empty when it is not to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +119,18 @@ class Links:
         await self._db.transact(work)
 
     async def renew(self, beats: Sequence[tuple[NodeId, LinkId]]) -> list[bool | Exception]:
-        """Commits a heartbeat of each; False where the node is another link's by now."""
+        """Commits a heartbeat of each; a LinkLost for the nodes that are another link's by now, or nobody's."""
         if not beats:
             return []
 
-        async def work(conn: Connection) -> set[NodeId]:
+        async def work(conn: Connection) -> dict[NodeId, LinkId | None]:
             renewed = await links.renew(conn, beats)
             await links.note_seen(conn, list(renewed))
-            return renewed
+            return await links.hold_mine(conn, {node: link for node, link in beats if node not in renewed})
 
-        renewed = await self._db.transact(work)
+        not_mine = await self._db.transact(work)
         reach("control_plane.heartbeat.after_commit")
-        return [node in renewed for node, _ in beats]
+        return [LinkLost(not_mine[node]) if node in not_mine else True for node, _ in beats]
 
     async def probe(self) -> None:
         await self._db.transact(links.probe)
@@ -161,14 +164,11 @@ class Links:
 
         return await self._db.transact(work)
 
-    async def stops(self, nodes: Sequence[NodeId]) -> list[tuple[NodeId, Ref, str]]:
-        """Attempts on these nodes that have ended and are still to be stopped, with the reason."""
+    async def occupied(self, nodes: Sequence[NodeId]) -> list[tuple[NodeId, Occupied]]:
+        """Every attempt that holds a slot of one of these nodes, whichever link assigned it."""
 
-        async def work(conn: Connection) -> list[tuple[NodeId, Ref, str]]:
-            return [
-                (r["node_id"], Ref(r["job_id"], r["attempt"], r["assignment_id"]), r["stop_reason"] or "canceled")
-                for r in await links.read_stops(conn, nodes)
-            ]
+        async def work(conn: Connection) -> list[tuple[NodeId, Occupied]]:
+            return [(row["node_id"], _occupied_row(row)) for row in await links.read_occupied(conn, nodes)]
 
         return await self._db.read(work)
 
@@ -234,6 +234,19 @@ def _ref(row: AttemptRow) -> Ref:
 def _occupied(row: AttemptRow) -> Occupied:
     return Occupied(
         _ref(row), row.timeout_seconds, row.accepted_at is not None, row.started_at is not None, not row.is_open
+    )
+
+
+def _occupied_row(row: Row) -> Occupied:
+    ended = row["ended_at"] is not None
+    asked = ended and row["stop_requested_at"] is not None
+    return Occupied(
+        Ref(row["job_id"], row["attempt"], row["assignment_id"]),
+        row["timeout_seconds"],
+        row["accepted_at"] is not None,
+        row["started_at"] is not None,
+        ended,
+        (row["stop_reason"] or "canceled") if asked else "",
     )
 
 

@@ -1,6 +1,6 @@
 """One live link: what its node holds, how much room it has, and what silence about an attempt means. No I/O."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,7 @@ import trio
 from node_link.messages import Heartbeat, JobsAssign, JobsCancel, Message
 from node_link.session import CloseCode
 from orchestrator.app.dispatch import Open
-from orchestrator.app.links import NodeSettings, Takeover
+from orchestrator.app.links import NodeSettings, Occupied, Takeover
 from orchestrator.app.reports import AttemptState, Judged
 from orchestrator.domain.dispatch import Held
 from orchestrator.domain.ids import AssignmentId, LinkId, NodeId
@@ -77,16 +77,31 @@ class NodeLink:
         self.close_asked = trio.Event()
         self.empty = trio.Event()
         self.attempts: dict[AssignmentId, Tracked] = {}
+        self.made_at = trio.current_time()
         for one in takeover.occupied:
-            self.attempts[one.ref.assignment_id] = Tracked(
-                one.ref,
-                one.timeout_seconds,
-                trio.current_time(),
-                answered=one.accepted,
-                accepted=one.accepted,
-                started=one.started,
-                stopping=one.stopping,
-            )
+            self._track(one)
+        self._note_emptiness()
+
+    def _track(self, one: Occupied) -> None:
+        self.attempts[one.ref.assignment_id] = Tracked(
+            one.ref,
+            one.timeout_seconds,
+            trio.current_time(),
+            answered=one.accepted,
+            accepted=one.accepted,
+            started=one.started,
+            stopping=one.stopping,
+        )
+
+    def compare(self, rows: Sequence[Occupied], read_at: float) -> None:
+        """Takes over what the rows said at `read_at`: of what came or went since, heartbeats tell."""
+        known = {row.ref.assignment_id for row in rows}
+        gone = [a for a, tracked in self.attempts.items() if a not in known and tracked.since < read_at]
+        for assignment in gone:
+            del self.attempts[assignment]
+        for row in rows:
+            if row.ref.assignment_id not in self.attempts:
+                self._track(row)
         self._note_emptiness()
 
     # ------------------------------------------------------------ sending
@@ -153,6 +168,7 @@ class NodeLink:
 
     def undrained(self) -> None:
         self._refuses_until_hello = False
+        self._reported_room = None  # it said none while it drained
 
     def unstarted(self) -> list[Ref]:
         return [t.ref for t in self.attempts.values() if not (t.started or t.stopping)]

@@ -313,8 +313,10 @@ class _Session:
         while True:
             await self._beat.wait()
             self._beat = trio.Event()
-            if not await self._service.beats.submit((self._node_id, self._link.link_id)):
-                raise LinkClose(CloseCode.TAKEN_OVER, "another link of this node holds it now")
+            try:
+                await self._service.beats.submit((self._node_id, self._link.link_id))
+            except LinkLost as error:
+                raise lost(error.other) from error
 
 
 def _settled_position(entries: list[tuple[int | None, Fact | None]], settled: int) -> int | None:

@@ -21,11 +21,11 @@ from orchestrator.links.serve import LinkService
 from orchestrator.loops.contact import Contact
 from orchestrator.loops.dispatch import dispatch
 from orchestrator.loops.due import promote_due
+from orchestrator.loops.held import sync_held
 from orchestrator.loops.nodes import NodeSync
 from orchestrator.loops.overdue import end_overdue
 from orchestrator.loops.reap import Reaper
 from orchestrator.loops.reconciler import Reconciler
-from orchestrator.loops.stop import stop_ended
 from orchestrator.server.common import http_limits
 from orchestrator.server.control_plane_app import build_app
 from orchestrator.store.batch import Batcher
@@ -67,7 +67,7 @@ async def serve_control_plane(
     sync = NodeSync(links, registry, lambda: loops["dispatch"].poke())
     loops = {
         "dispatch": Reconciler("dispatch", partial(dispatch, queue, registry), period=POLL_SECONDS),
-        "stop": Reconciler("stop", partial(stop_ended, links, registry), period=POLL_SECONDS),
+        "held": Reconciler("held", partial(sync_held, links, registry), period=POLL_SECONDS),
         "due": Reconciler("due", partial(promote_due, queue), period=POLL_SECONDS),
         "nodes": Reconciler("nodes", sync.sync, period=POLL_SECONDS),
         "overdue": Reconciler("overdue", partial(end_overdue, reports, registry), period=POLL_SECONDS),
@@ -76,14 +76,14 @@ async def serve_control_plane(
     }
 
     def link_came() -> None:
-        for name in ("dispatch", "stop", "nodes"):
+        for name in ("dispatch", "held", "nodes"):
             loops[name].poke()
 
     service = partial(LinkService, links, reports, beats, registry, heartbeat, link_came, loops["dispatch"].poke)
     app = build_app(settings, db, registry, service)
     bells: dict[str, Callable[[], None]] = {
         "cynode_queue": loops["dispatch"].poke,
-        "cynode_stops": loops["stop"].poke,
+        "cynode_stops": loops["held"].poke,
         "cynode_due": loops["due"].poke,
         "cynode_nodes": loops["nodes"].poke,
     }

@@ -49,9 +49,10 @@ SPECS = """
       FROM job_attempts a JOIN jobs j ON j.id = a.job_id WHERE a.assignment_id = ANY($1::uuid[])
 """
 PROBE = "SELECT pg_current_xact_id()"
-TO_STOP = """
-    SELECT node_id, job_id, attempt, assignment_id, stop_reason FROM job_attempts
-     WHERE node_id = ANY($1::uuid[]) AND stopped_at IS NULL AND ended_at IS NOT NULL AND stop_requested_at IS NOT NULL
+OCCUPIED = """
+    SELECT node_id, job_id, attempt, assignment_id, timeout_seconds, accepted_at, started_at, ended_at, stop_reason,
+           stop_requested_at
+      FROM job_attempts WHERE node_id = ANY($1::uuid[]) AND stopped_at IS NULL
 """
 
 
@@ -71,7 +72,7 @@ async def take_link(
 
 async def hold_mine(conn: Connection, links: Mapping[NodeId, LinkId]) -> dict[NodeId, LinkId | None]:
     """Locks these nodes' rows for the rest of the transaction; answers those that are NOT mine, with whose they are."""
-    rows = await conn.fetch(STILL_MINE, sorted(links))
+    rows = await conn.fetch(STILL_MINE, sorted(links)) if links else []
     found = {row["node_id"]: row["link_id"] for row in rows}
     return {node: found.get(node) for node, link in links.items() if found.get(node) != link}
 
@@ -127,8 +128,8 @@ async def read_held(conn: Connection, assignments: Sequence[AssignmentId]) -> li
     ]
 
 
-async def read_stops(conn: Connection, nodes: Sequence[NodeId]) -> list[Row]:
-    return await conn.fetch(TO_STOP, list(nodes))
+async def read_occupied(conn: Connection, nodes: Sequence[NodeId]) -> list[Row]:
+    return await conn.fetch(OCCUPIED, list(nodes))
 
 
 async def probe(conn: Connection) -> None:
