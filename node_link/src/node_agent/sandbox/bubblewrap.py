@@ -154,6 +154,7 @@ class _Box:
         self._status = status
         self._let_in = group is None
         self._init: int | None = None
+        self._ended = False
 
     async def wait_started(self) -> bool:
         if not await self._gate.wait_rung():
@@ -182,6 +183,9 @@ class _Box:
         self.child.signal_group(signal.SIGKILL)
 
     async def end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
         with trio.move_on_after(CLEANUP_SECONDS, shield=True):
             init = self._init_pid()
             await self.kill()
@@ -192,13 +196,10 @@ class _Box:
             if self._group is not None:
                 await self._group.end(self._processes.reap_adopted)
             self._processes.reap_adopted()
-        self._close()
-
-    def _close(self) -> None:
+        self.has_started()  # asked for later, when the gate is gone
         self._gate.close()
-        if self._status >= 0:
-            os.close(self._status)
-            self._status = -1
+        os.close(self._status)
+        self._status = -1
 
     def _inside(self) -> Iterable[int]:
         init = self._init_pid()

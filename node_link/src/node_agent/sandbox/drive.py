@@ -61,6 +61,8 @@ async def drive(box: Box, timeout_seconds: float, on_started: OnStarted, on_outp
 
 
 async def _start(box: Box, stop: Stop) -> Ending | None:
+    if box.has_started():
+        return None
     started = False
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_when_asked, stop, nursery.cancel_scope)
@@ -99,10 +101,10 @@ async def _see_through(box: Box, ends_at: float, on_output: OnOutput, stop: Stop
     async with trio.open_nursery() as nursery:
         for pump in pumps:
             nursery.start_soon(pump.run)
-        async with trio.open_nursery() as watch:
-            watch.start_soon(_enforce, box, ends_at, stop, enforced)
-            await box.child.wait_ended()
-            watch.cancel_scope.cancel()
+        watch = trio.CancelScope()
+        nursery.start_soon(_enforce, box, ends_at, stop, enforced, watch)
+        await box.child.wait_ended()
+        watch.cancel()
         await box.end()
         for pump in pumps:
             pump.finish_soon()
@@ -116,14 +118,15 @@ async def _see_through(box: Box, ends_at: float, on_output: OnOutput, stop: Stop
     )
 
 
-async def _enforce(box: Box, ends_at: float, stop: Stop, enforced: list[Outcome]) -> None:
+async def _enforce(box: Box, ends_at: float, stop: Stop, enforced: list[Outcome], watch: trio.CancelScope) -> None:
     """Ends the job when its time is over or somebody asked for it."""
-    with trio.move_on_at(ends_at):
-        await stop.wait_asked()
-    if stop.outcome is None:
-        stop.request("timeout", TIMEOUT_GRACE_SECONDS)
-    assert stop.outcome is not None
-    enforced.append(stop.outcome)
-    await box.terminate()
-    await stop.wait_grace_over()
-    await box.kill()
+    with watch:
+        with trio.move_on_at(ends_at):
+            await stop.wait_asked()
+        if stop.outcome is None:
+            stop.request("timeout", TIMEOUT_GRACE_SECONDS)
+        assert stop.outcome is not None
+        enforced.append(stop.outcome)
+        await box.terminate()
+        await stop.wait_grace_over()
+        await box.kill()

@@ -46,9 +46,12 @@ def _write(path: Path, content: bytes) -> None:
     with suppress(FileNotFoundError):
         path.unlink()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o555)
-    with os.fdopen(fd, "wb") as file:
+    try:
         os.fchmod(fd, 0o555)  # whatever the umask is
-        file.write(content)
+        while content:
+            content = content[os.write(fd, content) :]
+    finally:
+        os.close(fd)
 
 
 async def remove_folder(processes: Processes, path: Path) -> bool:
@@ -65,12 +68,11 @@ async def remove_folder(processes: Processes, path: Path) -> bool:
 def _remove_plain(path: Path) -> bool:
     """The usual case in a few system calls: an empty workspace and our own files."""
     with suppress(OSError):
-        if not path.exists():
-            return True
-        (path / "workspace").rmdir()
-        for file in (path / "job").iterdir():
-            file.unlink()
-        (path / "job").rmdir()
-        path.rmdir()
+        os.rmdir(f"{path}/workspace")  # noqa: PTH106
+        with os.scandir(f"{path}/job") as files:
+            for file in files:
+                os.unlink(file.path)  # noqa: PTH108
+        os.rmdir(f"{path}/job")  # noqa: PTH106
+        os.rmdir(path)  # noqa: PTH106
         return True
-    return False
+    return not path.exists()

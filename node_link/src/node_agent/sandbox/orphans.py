@@ -40,6 +40,8 @@ async def kill_user(processes: Processes, uid: int) -> None:
 
 async def end_orphans(processes: Processes, is_ours: Callable[[int], bool], uid: int | None) -> bool:
     """Until no orphan is ours; false when one would not die in time. `uid` is theirs alone, if they have one."""
+    if not processes.adopted():
+        return True
     processes.reap_adopted()
     with trio.move_on_after(_END_SECONDS, shield=True):
         while mine := [pid for pid in processes.adopted() if is_ours(pid)]:

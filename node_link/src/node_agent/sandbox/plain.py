@@ -78,7 +78,10 @@ class PlainRuntime:
         if gate is not None:
             gate.hand_over()
         pids = self.default_limits.pids if uid is not None and group is None else None
-        return _PlainBox(child, self.processes, uid, str(job.assignment_id), group, gate, pids)
+        if pids is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                resource.prlimit(child.pid, resource.RLIMIT_NPROC, (pids, pids))
+        return _PlainBox(child, self.processes, uid, str(job.assignment_id), group, gate)
 
 
 async def _drop(group: Group | None) -> None:
@@ -86,30 +89,37 @@ async def _drop(group: Group | None) -> None:
         await group.end(lambda: None)
 
 
-@dataclass(frozen=True)
 class _PlainBox:
-    child: Child
-    processes: Processes
-    uid: int | None
-    assignment: str
-    group: Group | None
-    gate: Gate | None
-    pids: int | None
+    def __init__(
+        self,
+        child: Child,
+        processes: Processes,
+        uid: int | None,
+        assignment: str,
+        group: Group | None,
+        gate: Gate | None,
+    ) -> None:
+        self.child = child
+        self._processes = processes
+        self._uid = uid
+        self._assignment = assignment
+        self._group = group
+        self._gate = gate
+        self._let_in = gate is None
+        self._ended = False
 
     async def wait_started(self) -> bool:
-        if self.pids is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                resource.prlimit(self.child.pid, resource.RLIMIT_NPROC, (self.pids, self.pids))
-        if self.gate is None or self.group is None:
+        if self._gate is None or self._group is None:
             return True
-        if not await self.gate.wait_rung():
+        if not await self._gate.wait_rung():
             return False
-        self.group.add(self.child.pid)
-        self.gate.open()
+        self._group.add(self.child.pid)
+        self._let_in = True
+        self._gate.open()
         return True
 
     def has_started(self) -> bool:
-        return self.gate is None
+        return self._let_in
 
     async def terminate(self) -> None:
         self.child.signal_group(signal.SIGTERM)
@@ -118,15 +128,18 @@ class _PlainBox:
         self.child.signal_group(signal.SIGKILL)
 
     async def end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
         with trio.move_on_after(CLEANUP_SECONDS, shield=True):
             await self.child.kill()
-            if self.group is not None:
-                await self.group.end(self.processes.reap_adopted)
-            await end_orphans(self.processes, self._is_ours, self.uid)
-        if self.gate is not None:
-            self.gate.close()
+            if self._group is not None:
+                await self._group.end(self._processes.reap_adopted)
+            await end_orphans(self._processes, self._is_ours, self._uid)
+        if self._gate is not None:
+            self._gate.close()
 
     def _is_ours(self, pid: int) -> bool:
-        if self.uid is not None:
-            return uid_of(pid) == self.uid
-        return marks_of(pid)[1] == self.assignment
+        if self._uid is not None:
+            return uid_of(pid) == self._uid
+        return marks_of(pid)[1] == self._assignment

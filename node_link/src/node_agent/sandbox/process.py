@@ -151,9 +151,9 @@ class Processes:
     def adopted(self) -> list[int]:
         """Children that we did not start: orphans of jobs that came to us as their subreaper, zombies too."""
         pid = os.getpid()
-        with suppress(OSError):
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            return [int(child) for child in children if int(child) not in self._own]
+        with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:  # noqa: PTH123
+            children = map(int, file.read().split())
+            return [child for child in children if child not in self._own]
         return []
 
     def reap_adopted(self) -> None:
