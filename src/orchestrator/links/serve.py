@@ -178,7 +178,8 @@ class _Session:
                 children.start_soon(self._renew)
                 children.start_soon(self._close_when_asked)
         finally:
-            await self._leave(link_id)
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._leave(link_id)
 
     async def _take_over(self) -> Any:
         hello = self._hello
@@ -201,9 +202,8 @@ class _Session:
         if hasattr(self, "_link"):
             self._service.registry.remove(self._link)
         log.info("unlinked", extra={"node_slug": self._slug, "link_id": str(link_id)})
-        with trio.move_on_after(CLOSE_SECONDS, shield=True):
-            with suppress(DatabaseAway):  # then the next hello takes it over, or the reaper ends the lease
-                await self._service.links.close(self._node_id, link_id)
+        with suppress(DatabaseAway):  # then the next hello takes it over, or the reaper ends the lease
+            await self._service.links.close(self._node_id, link_id)
 
     async def _write(self, outbox: trio.MemoryReceiveChannel[messages.Message]) -> None:
         async with outbox:

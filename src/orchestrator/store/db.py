@@ -123,7 +123,7 @@ class _Unit(Generic[T]):
                 raw.terminate()
             raise
         finally:
-            await self._pool.release(raw)
+            await self._pool.release(raw)  # noqa: ASYNC102 - on the asyncio side, within the unit's own limit
 
     async def _in_block(self, raw: Any) -> T:
         await raw.execute("BEGIN")
