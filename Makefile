@@ -1,13 +1,14 @@
 # make demo   everything from nothing: sets up, starts, runs two tasks, stops
 # make test   sets up and runs the tests            (ARGS="-k link" for some of them)
+# make bench  what it costs, one table   (ROWS="idle_dispatch start" for some of it)
 # make lint   format, linters, types
 # make lock   renews the locked dependencies from the two pyproject.toml
 
 PYTHON ?= python3
 ARGS ?=
-SOURCES = src node_link/src tests scripts
+SOURCES = src node_link/src tests scripts bench
 
-.PHONY: setup demo test lint format lock
+.PHONY: setup demo test bench lint format lock
 
 setup:
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON). cynode needs Python 3.11 or later."; exit 1; }
@@ -18,6 +19,9 @@ demo: setup
 
 test: setup
 	.venv/bin/python -m pytest -n 2 $(ARGS)
+
+bench: setup
+	.venv/bin/python -m bench $(ROWS)
 
 lint: setup
 	.venv/bin/python -m ruff format --check $(SOURCES)
