@@ -43,6 +43,9 @@ def podman_image() -> str:
         archive = Path(folder, "image.tar")
         _write_busybox(archive, Path(busybox))
         done = subprocess.run([podman, *PODMAN_ARGS, "import", archive, IMAGE], capture_output=True, text=True)
+        if done.returncode == 0:
+            run = [podman, *PODMAN_ARGS, "run", "--rm", "--network=none", *PODMAN_RUN_ARGS, IMAGE, "true"]
+            done = subprocess.run(run, capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stderr
 
 

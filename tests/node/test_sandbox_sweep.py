@@ -22,7 +22,7 @@ HELPER = Path(__file__).with_name("left_behind.py")
 async def kill_an_agent_in_mid_job(world: SandboxWorld, runtime: Runtime, text: str, mark: str) -> UUID:
     """Starts a job in a process of its own, and sends that process SIGKILL once the job is up."""
     assignment = uuid4()
-    env = {**os.environ, "PYTHONPATH": str(HELPER.parent.parent)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HELPER.parent.parent), *sys.path))}
     argv = [sys.executable, HELPER, runtime.name, mark, str(assignment), str(world.mounts), text]
     agent = subprocess.Popen(argv, stdout=subprocess.PIPE, env=env)  # noqa: ASYNC220
     assert agent.stdout is not None

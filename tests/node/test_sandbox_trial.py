@@ -1,5 +1,6 @@
 """Which runtimes are offered, and what is said of those that are not."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,10 @@ pytestmark = pytest.mark.usefixtures("podman", "bubblewrap")
 
 
 def settings_of(world: SandboxWorld) -> SandboxSettings:
-    return SandboxSettings(world.mark, world.mounts, podman_args=PODMAN_ARGS, podman_run_args=PODMAN_RUN_ARGS)
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    return SandboxSettings(
+        world.mark, world.mounts, podman_args=PODMAN_ARGS, podman_run_args=PODMAN_RUN_ARGS, tool_env=env
+    )
 
 
 async def test_what_works_is_found_and_its_limits_are_tried(world: SandboxWorld) -> None:

@@ -84,8 +84,9 @@ class Engine:
     def _user(self, uid: int | None) -> list[str]:
         if uid is not None:
             return [f"--user={uid}:{uid}"]
-        own = "{}:{}".format(*self.own_user)
-        return ["--userns=keep-id", f"--user={own}"] if self.rootless else [f"--user={own}"]
+        if self.rootless:  # root inside is the agent's own user outside, and holds no capability; it needs no subuids
+            return ["--user=0:0"]
+        return ["--user={}:{}".format(*self.own_user)]
 
     def _labels(self, job: JobToRun, mark: str) -> list[str]:
         labels = {

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -277,7 +278,9 @@ def _program(trial: _Trial, name: str) -> str:
 
 
 def _engine_env(given: Mapping[str, str]) -> dict[str, str]:
-    own = {"PATH": DEFAULT_PATH, "HOME": pwd.getpwuid(os.geteuid()).pw_dir}
+    own = {"PATH": DEFAULT_PATH, "HOME": "/"}
+    with suppress(KeyError):  # a user without an entry
+        own["HOME"] = pwd.getpwuid(os.geteuid()).pw_dir
     runtime_dir = Path(f"/run/user/{os.geteuid()}")
     if runtime_dir.is_dir():
         own["XDG_RUNTIME_DIR"] = str(runtime_dir)
