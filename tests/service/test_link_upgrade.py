@@ -19,8 +19,8 @@ from orchestrator.app.tokens import Tokens
 from orchestrator.config import load_settings
 from orchestrator.domain.ids import SessionId
 from orchestrator.domain.node_config import ConfigRules
-from orchestrator.links.node_link import Registry
-from orchestrator.links.serve import LinkService
+from orchestrator.links.registry import Registry
+from orchestrator.links.service import LinkService
 from orchestrator.server.control_plane_app import build_app
 from orchestrator.store.batch import Batcher
 from orchestrator.store.db import Database

@@ -9,7 +9,8 @@ from node_link.messages import SUBPROTOCOL
 from orchestrator.api.problems import PROBLEM_JSON, problem_of
 from orchestrator.domain.errors import AppError, DatabaseAway, Invalid, Unavailable
 from orchestrator.domain.ids import NodeId
-from orchestrator.links.serve import LinkService, serve_link
+from orchestrator.links.serve import serve_link
+from orchestrator.links.service import LinkService
 
 
 @dataclass(frozen=True, slots=True)

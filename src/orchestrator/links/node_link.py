@@ -1,8 +1,7 @@
 """One live link: what its node holds, how much room it has, and what silence about an attempt means. No I/O."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import trio
 
@@ -248,52 +247,3 @@ class NodeLink:
             self.empty.set()
         elif self.empty.is_set():
             self.empty = trio.Event()
-
-
-class Registry:
-    """The links of this process, by node; changed by the links themselves, read by the loops."""
-
-    def __init__(self) -> None:
-        self._links: dict[NodeId, NodeLink] = {}
-        self._gone = trio.Event()
-        self.mode: Literal["serving", "away", "stopping"] = "serving"
-
-    async def drained(self) -> None:
-        """Waits until the last link is gone."""
-        while self._links:
-            await self._gone.wait()
-
-    def add(self, link: NodeLink) -> None:
-        older = self._links.get(link.node_id)
-        if older is not None:
-            older.close(LinkClose(CloseCode.TAKEN_OVER, "this node has linked again"))
-        self._links[link.node_id] = link
-
-    def remove(self, link: NodeLink) -> None:
-        if self._links.get(link.node_id) is link:
-            del self._links[link.node_id]
-            self._gone.set()
-            self._gone = trio.Event()
-
-    def all(self) -> Collection[NodeLink]:
-        return list(self._links.values())
-
-    def get(self, node: NodeId) -> NodeLink | None:
-        return self._links.get(node)
-
-    def lost(self, not_mine: Mapping[NodeId, LinkId | None]) -> None:
-        """Closes the links of nodes that a transaction found to be another's, or nobody's."""
-        for node, other in not_mine.items():
-            link = self._links.get(node)
-            if link is not None and link.link_id != other:
-                link.close(lost(other))
-
-    def close_all(self, why: LinkClose) -> None:
-        for link in self.all():
-            link.close(why)
-
-
-def lost(other: LinkId | None) -> LinkClose:
-    if other is None:
-        return LinkClose(CloseCode.TRY_ANOTHER, "the lease of this node has ended: link again")
-    return LinkClose(CloseCode.TAKEN_OVER, "another link of this node holds it now")

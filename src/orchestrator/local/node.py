@@ -12,10 +12,12 @@ from typing import Any
 
 import trio
 
+from orchestrator.local.children import Process, end, wait_ended
+
 log = logging.getLogger(__name__)
-STOP_SECONDS = 3.5
+STOP = ((signal.SIGTERM, 3.5), (signal.SIGKILL, 1.0))
+"""It hands back its jobs first."""
 AGAIN_SECONDS = 1.0
-Process = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +70,9 @@ async def run_node(node: LocalNode, *, task_status: trio.TaskStatus[None] = trio
         task_status.started()
         task_status = trio.TASK_STATUS_IGNORED
         try:
-            await _ended(process)
+            await wait_ended(process)
         finally:
             with trio.CancelScope(shield=True):
-                await _stop(process)
+                await end(process, STOP)
         log.error("the local node ended (%s) and is started again: see %s", process.returncode, node.log_file)
         await trio.sleep(AGAIN_SECONDS)
-
-
-async def _ended(process: Process) -> None:
-    handle = os.pidfd_open(process.pid)
-    try:
-        while process.poll() is None:
-            await trio.lowlevel.wait_readable(handle)
-    finally:
-        os.close(handle)
-
-
-async def _stop(process: Process) -> None:
-    if process.poll() is None:
-        process.terminate()
-        with trio.move_on_after(STOP_SECONDS):
-            await _ended(process)
-    if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
-        process.wait()

@@ -4,7 +4,6 @@
 """
 
 import logging
-import os
 import signal
 import subprocess
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import trio
 
 from orchestrator.local import pg_cluster
+from orchestrator.local.children import Process, end, wait_ended
 from orchestrator.local.pg_cluster import Cluster
 from orchestrator.local.state import CannotStart, StateFolder
 
@@ -23,11 +23,12 @@ START_SECONDS = 60.0
 """Recovery after a crash is part of a start."""
 LEAVE_SECONDS = 15.0
 STOP_SECONDS = 3.0
+STOP = tuple((how, STOP_SECONDS) for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))
+"""Fast, then at once, then by force; each of them loses nothing that was committed."""
 PAUSE = 0.02
 SOON = 5.0
 
 log = logging.getLogger(__name__)
-Process = subprocess.Popen[bytes]
 
 
 @asynccontextmanager
@@ -57,34 +58,16 @@ async def _keep_running(cluster: Cluster, start: "partial[Process]", *, task_sta
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
             ready = trio.current_time()
-            await _wait(attempt.process)
+            await wait_ended(attempt.process)
         except trio.TooSlowError:
             raise CannotStart(f"PostgreSQL was not ready in {START_SECONDS:.0f} s: see {cluster.log}") from None
         finally:
             with trio.CancelScope(shield=True):
-                await _stop(attempt.process)
+                await end(attempt.process, STOP)
         how = attempt.process.returncode
         log.error("PostgreSQL ended unexpectedly (%s) and is started again: see %s", how, cluster.log)
         if trio.current_time() - ready < SOON:
             await trio.sleep(1)  # it may well do so again
-
-
-async def _wait(process: Process) -> None:
-    handle = os.pidfd_open(process.pid)
-    try:
-        while process.poll() is None:
-            await trio.lowlevel.wait_readable(handle)
-    finally:
-        os.close(handle)
-
-
-async def _stop(process: Process) -> None:
-    """Bounded: fast, then at once, then by force; each of them loses nothing that was committed."""
-    for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-        if process.poll() is None:
-            process.send_signal(how)
-            with trio.move_on_after(STOP_SECONDS):
-                await _wait(process)
 
 
 class _Attempts:

@@ -8,7 +8,7 @@ from node_link.session import CloseCode
 from orchestrator.app.links import Links
 from orchestrator.domain.errors import DatabaseAway
 from orchestrator.links.close import LinkClose
-from orchestrator.links.node_link import Registry
+from orchestrator.links.registry import Registry
 
 log = logging.getLogger(__name__)
 SILENT_HEARTBEATS = 1.5

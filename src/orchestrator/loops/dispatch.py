@@ -1,7 +1,7 @@
 """Gives queued jobs to linked nodes until either runs out."""
 
 from orchestrator.app.dispatch import Dispatch
-from orchestrator.links.node_link import Registry
+from orchestrator.links.registry import Registry
 
 
 async def dispatch(queue: Dispatch, registry: Registry) -> None:

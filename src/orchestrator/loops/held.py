@@ -4,7 +4,7 @@ import trio
 
 from orchestrator.app.links import Links, Occupied
 from orchestrator.domain.ids import NodeId
-from orchestrator.links.node_link import Registry
+from orchestrator.links.registry import Registry
 
 
 async def sync_held(links: Links, registry: Registry) -> None:

@@ -8,7 +8,8 @@ from node_link import messages
 from node_link.session import CloseCode
 from orchestrator.app.links import Links, NodeSettings
 from orchestrator.links.close import LinkClose
-from orchestrator.links.node_link import GRACE_SECONDS, NodeLink, Registry
+from orchestrator.links.node_link import GRACE_SECONDS, NodeLink
+from orchestrator.links.registry import Registry
 
 
 class NodeSync:

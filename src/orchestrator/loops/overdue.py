@@ -3,8 +3,8 @@
 from orchestrator.app.clock import now
 from orchestrator.app.reports import LinkLost, Report
 from orchestrator.domain.reports import Fact, Overdue
-from orchestrator.links.node_link import Registry, lost
-from orchestrator.links.serve import Submits
+from orchestrator.links.registry import Registry, lost
+from orchestrator.links.service import Submits
 
 
 async def end_overdue(reports: Submits, registry: Registry) -> None:

@@ -16,8 +16,8 @@ from orchestrator.app.reports import Judged, Report, Reports
 from orchestrator.config import Settings
 from orchestrator.domain.ids import LinkId, NodeId
 from orchestrator.links.close import LinkClose
-from orchestrator.links.node_link import Registry
-from orchestrator.links.serve import LinkService
+from orchestrator.links.registry import Registry
+from orchestrator.links.service import LinkService
 from orchestrator.loops.contact import Contact
 from orchestrator.loops.dispatch import dispatch
 from orchestrator.loops.due import promote_due

@@ -13,8 +13,8 @@ from orchestrator.control_plane.app import create_control_plane
 from orchestrator.control_plane.link import link_routes
 from orchestrator.control_plane.nodes import link_authenticator, node_routes
 from orchestrator.domain.node_config import ConfigRules
-from orchestrator.links.node_link import Registry
-from orchestrator.links.serve import LinkService
+from orchestrator.links.registry import Registry
+from orchestrator.links.service import LinkService
 from orchestrator.server.common import SchemaCheck, http_limits, tokens_of
 from orchestrator.store.db import Database
 

@@ -1,0 +1,235 @@
+"""The children of one link, and what passes between them."""
+
+import logging
+from contextlib import suppress
+
+import trio
+
+from node_link import codec, messages
+from node_link.session import CloseCode, LinkState
+from orchestrator.app.clock import now
+from orchestrator.app.links import AlreadyLinked, Hello, Takeover
+from orchestrator.app.reports import Judged, LinkLost, Report
+from orchestrator.domain.errors import AppError, DatabaseAway
+from orchestrator.domain.ids import LinkId, NodeId
+from orchestrator.domain.reports import Accepted, Fact, NotListed, Rejected
+from orchestrator.faults import reach
+from orchestrator.links.channel import Channel, next_message
+from orchestrator.links.close import LinkClose
+from orchestrator.links.node_link import NodeLink
+from orchestrator.links.registry import lost
+from orchestrator.links.service import LinkService
+from orchestrator.links.wire import facts, ref_of, wire_ref
+
+log = logging.getLogger(__name__)
+
+OUTBOX = 2000
+CLOSE_SECONDS = 3.0
+SILENCE_HEARTBEATS = 1.5
+MOST_FACTS = 1000
+PENDING_FACTS = 4000
+OLDEST_AGENT = "0.1.0"
+
+
+class Session:
+    def __init__(
+        self, channel: Channel, node_id: NodeId, slug: str, service: LinkService, hello: messages.Hello
+    ) -> None:
+        self._channel = channel
+        self._node_id = node_id
+        self._slug = slug
+        self._service = service
+        self._hello = hello
+        self._pending: list[tuple[int | None, Fact | None]] = []
+        self._told = trio.Event()
+        self._taken = trio.Event()
+        self._beat = trio.Event()
+
+    async def run(self) -> None:
+        takeover = await self._take_over()
+        link_id = takeover.link_id
+        try:
+            settings = (await self._service.links.settings([self._node_id]))[self._node_id]
+            if not settings.enabled:
+                raise LinkClose(CloseCode.REFUSED, "this node is disabled")
+            send, outbox = trio.open_memory_channel[messages.Message](OUTBOX)
+            room = self._hello.slots + self._hello.prefetch
+            self._link = NodeLink(self._slug, self._node_id, self._hello.spool_id, takeover, room, settings, send)
+            welcome = messages.Welcome(
+                link_id=link_id,
+                heartbeat_interval=self._service.heartbeat_seconds,
+                keep=tuple(wire_ref(ref) for ref in takeover.keep),
+                kill=tuple(wire_ref(ref) for ref in takeover.kill),
+                drain_state="draining" if settings.draining else "none",
+                config_version=settings.config_version,
+                oldest_agent_version=OLDEST_AGENT,
+            )
+            await self._channel.send(codec.encode(welcome))
+            log.info("linked", extra={"node_slug": self._slug, "link_id": str(link_id)})
+            self._service.registry.add(self._link)
+            self._link.give(takeover.resend)
+            self._service.came()
+            async with trio.open_nursery() as children:
+                children.start_soon(self._write, outbox)
+                children.start_soon(self._read)
+                children.start_soon(self._report)
+                children.start_soon(self._renew)
+                children.start_soon(self._close_when_asked)
+        finally:
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._leave(link_id)
+
+    async def _take_over(self) -> Takeover:
+        hello = self._hello
+        try:
+            return await self._service.links.take_over(
+                Hello(
+                    self._node_id,
+                    self._slug,
+                    hello.spool_id,
+                    hello.agent_start_id,
+                    hello.agent_version,
+                    hello.slots,
+                    tuple(ref_of(held) for held in hello.held),
+                )
+            )
+        except AlreadyLinked as error:
+            raise LinkClose(CloseCode.TAKEN_OVER, f"another agent is linked as {self._slug}") from error
+
+    async def _leave(self, link_id: LinkId) -> None:
+        if hasattr(self, "_link"):
+            self._service.registry.remove(self._link)
+        log.info("unlinked", extra={"node_slug": self._slug, "link_id": str(link_id)})
+        with suppress(DatabaseAway):  # then the next hello takes it over, or the reaper ends the lease
+            await self._service.links.close(self._node_id, link_id)
+
+    async def _write(self, outbox: trio.MemoryReceiveChannel[messages.Message]) -> None:
+        async with outbox:
+            async for message in outbox:
+                reach(f"control_plane.{message.type}.before_send")
+                await self._channel.send(codec.encode(message))
+                reach(f"control_plane.{message.type}.after_send")
+
+    async def _close_when_asked(self) -> None:
+        await self._link.close_asked.wait()
+        assert self._link.closing is not None
+        raise self._link.closing
+
+    async def _read(self) -> None:
+        silence = SILENCE_HEARTBEATS * self._service.heartbeat_seconds
+        while True:
+            with trio.move_on_after(silence) as waiting:
+                message, _ = await next_message(self._channel, LinkState.LINKED)
+            if waiting.cancelled_caught:
+                raise LinkClose(CloseCode.SILENT, f"nothing heard for {silence:g} s")
+            await self._handle(message)
+
+    async def _handle(self, message: messages.Message) -> None:
+        at = now()
+        match message:
+            case messages.JobsStarted() | messages.JobsOutput() | messages.JobsFinished():
+                await self._tell(list(facts(message, at)))
+            case messages.JobsAccepted():
+                await self._tell([(None, Accepted(ref_of(ref), at)) for ref in message.jobs])
+            case messages.JobsRejected():
+                for entry in message.jobs:
+                    self._link.note_rejection(entry.reason)
+                await self._tell([(None, Rejected(ref_of(e), at, e.reason, _clean(e.detail))) for e in message.jobs])
+            case messages.Heartbeat():
+                await self._heartbeat(message)
+            case messages.Capability() | messages.ConfigAck():
+                await self._record(message)
+            case messages.LinkError():
+                log.warning(
+                    "the node reports an error",
+                    extra={"node_slug": self._slug, "code": message.code, "reason": message.message},
+                )
+
+    async def _record(self, message: messages.Capability | messages.ConfigAck) -> None:
+        """What the node says about itself; what cannot be taken is answered, and the link goes on."""
+        service = self._service
+        try:
+            if isinstance(message, messages.Capability):
+                await service.record_capability(self._node_id, self._slug, message.capability, message.capability_hash)
+            else:
+                error = _clean(message.error)
+                await service.record_config_ack(self._node_id, message.config_version, message.status, error)
+        except AppError as refused:
+            self._link.send(messages.LinkError(code="invalid", message=refused.detail, message_type=message.type))
+
+    async def _heartbeat(self, beat: messages.Heartbeat) -> None:
+        self._link.send(messages.Heartbeat())
+        self._beat.set()
+        at = now()
+        silence = self._link.heartbeat(beat)
+        found: list[tuple[int | None, Fact | None]] = [(None, Accepted(ref, at)) for ref in silence.accepted]
+        found += [(None, NotListed(ref, at)) for ref in silence.gone]
+        await self._tell(found)
+        if silence.resend:
+            again = await self._service.links.recheck(self._node_id, self._link.link_id, silence.resend)
+            self._link.give(again)
+        self._service.changed()
+
+    async def _tell(self, entries: list[tuple[int | None, Fact | None]]) -> None:
+        """Hands facts to the reporter; waits while it has plenty, and with that the node's reading end waits too."""
+        for _, fact in entries:
+            if fact is not None:
+                self._link.heard_of(fact.ref)
+        self._pending += entries
+        self._told.set()
+        while len(self._pending) > PENDING_FACTS:
+            self._taken = trio.Event()
+            await self._taken.wait()
+
+    async def _report(self) -> None:
+        while True:
+            await self._told.wait()
+            entries, self._pending = self._pending[:MOST_FACTS], self._pending[MOST_FACTS:]
+            self._taken.set()
+            if not entries:
+                self._told = trio.Event()
+                continue
+            await self._commit(entries)
+
+    async def _commit(self, entries: list[tuple[int | None, Fact | None]]) -> None:
+        known = tuple(fact for _, fact in entries if fact is not None)
+        judged = Judged()
+        if known:
+            try:
+                judged = await self._service.reports.submit(Report(self._node_id, self._link.link_id, known))
+            except LinkLost as error:
+                raise lost(error.other) from error
+        if self._link.committed(judged):
+            self._service.changed()
+        position = _settled_position(entries, judged.settled)
+        if position is not None:
+            self._link.send(messages.Ack(spool_id=self._hello.spool_id, position=position + 1))
+        if judged.gap is not None:
+            raise LinkClose(CloseCode.TRY_ANOTHER, f"a gap in the output: {judged.gap}")
+
+    async def _renew(self) -> None:
+        while True:
+            await self._beat.wait()
+            self._beat = trio.Event()
+            try:
+                await self._service.beats.submit((self._node_id, self._link.link_id))
+            except LinkLost as error:
+                raise lost(error.other) from error
+
+
+def _settled_position(entries: list[tuple[int | None, Fact | None]], settled: int) -> int | None:
+    """The highest position below which everything is settled."""
+    highest: int | None = None
+    for position, fact in entries:
+        if fact is not None:
+            if settled == 0:
+                break
+            settled -= 1
+        if position is not None:
+            highest = position if highest is None else max(highest, position)
+    return highest
+
+
+def _clean(text: str | None) -> str | None:
+    """PostgreSQL stores no NUL."""
+    return None if text is None else text.replace("\x00", "\ufffd")
