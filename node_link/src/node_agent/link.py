@@ -2,22 +2,20 @@
 
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    HandshakeError,
-    WebSocketConnection,
-    open_websocket_url,
-)
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import LocalProtocolError
 
 from node_link.messages import MAX_FRAME_BYTES, SUBPROTOCOL
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 LINK_PATH = "/v1/nodes/link"
+
+T = TypeVar("T")
 
 
 class Closed(Exception):
@@ -78,24 +76,94 @@ async def with_socket(
 ) -> None:
     """Dials, runs `session`, and has closed the socket when it returns. Raises NotLinked or Closed."""
     failure: Exception | None = None
-    # trio-websocket may leak a stray Cancelled when a ping crosses our close: this nursery takes it.
-    async with trio.open_nursery():
-        try:
-            async with open_websocket_url(
-                link_url(base),
-                ssl_context=tls if base.startswith("https:") else None,
-                subprotocols=[SUBPROTOCOL],
-                extra_headers=[(b"Authorization", f"Bearer {token}".encode())],
-                max_message_size=MAX_FRAME_BYTES,
-                connect_timeout=CONNECT_SECONDS,
-                disconnect_timeout=CLOSE_SECONDS,
-            ) as connection:
+    try:
+        async with trio.open_nursery() as nursery:
+            connection = await _connect(nursery, base, token, tls)
+            try:
                 await session(Socket(connection))
-        except ConnectionRejected as error:
-            failure = NotLinked(f"{base} answered {error.status_code}", error.status_code)
-        except (HandshakeError, OSError) as error:
-            failure = NotLinked(f"{base} cannot be reached: {error or type(error).__name__}")
-        except Closed as error:
-            failure = error
+            finally:
+                with trio.move_on_after(CLOSE_SECONDS):  # not shielded: the reader is cancelled with us
+                    await connection.aclose()
+            nursery.cancel_scope.cancel()
+    except* ConnectionRejected as group:
+        status = _first(group).status_code
+        failure = NotLinked(f"{base} answered {status}", status)
+    except* (NotLinked, Closed) as group:
+        failure = _first(group)
+    except* LocalProtocolError:
+        failure = Closed(1006, "")  # trio-websocket's reader raises it when a ping of the server crosses our close
     if failure is not None:
         raise failure
+
+
+async def _connect(nursery: trio.Nursery, base: str, token: str, tls: ssl.SSLContext | None) -> WebSocketConnection:
+    """Raises NotLinked, at once also when the peer hangs up instead of answering, which trio-websocket sits out."""
+    url = urlsplit(link_url(base))
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            line = _Line(await _dial(url.hostname or "", url.port, tls if url.scheme == "wss" else None))
+            with trio.CancelScope() as shaking_hands:
+                line.when_lost = shaking_hands.cancel
+                connection = await wrap_client_stream(
+                    nursery,
+                    line,  # type: ignore[arg-type]  # any stream will do
+                    url.netloc.rpartition("@")[2],
+                    url.path,
+                    subprotocols=[SUBPROTOCOL],
+                    extra_headers=[(b"Authorization", f"Bearer {token}".encode())],
+                    max_message_size=MAX_FRAME_BYTES,
+                )
+                line.when_lost = None
+                return connection
+            raise NotLinked(f"{base} cannot be reached: it hung up")
+    except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+        why = error.__cause__ if isinstance(error, trio.BrokenResourceError) else error
+        raise NotLinked(f"{base} cannot be reached: {str(why) or type(error).__name__}") from error
+
+
+async def _dial(host: str, port: int | None, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+    if tls is None:
+        return await trio.open_tcp_stream(host, port or 80)
+    stream = await trio.open_ssl_over_tcp_stream(host, port or 443, ssl_context=tls, https_compatible=True)
+    await stream.do_handshake()  # here, so that what is wrong with a certificate is told
+    return stream
+
+
+class _Line(trio.abc.Stream):
+    """The stream below the websocket; tells when the peer has hung up."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.when_lost: Callable[[], None] | None = None
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._told(self._stream.send_all(data))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._told(self._stream.receive_some(max_bytes))
+        if not data:
+            self._tell()
+        return data
+
+    async def aclose(self) -> None:
+        self._tell()
+        await self._stream.aclose()
+
+    async def _told(self, doing: Awaitable[T]) -> T:
+        try:
+            return await doing
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._tell()
+            raise
+
+    def _tell(self) -> None:
+        if self.when_lost is not None:
+            self.when_lost()
+
+
+def _first(group: BaseExceptionGroup[Any]) -> Any:
+    one = group.exceptions[0]
+    return _first(one) if isinstance(one, BaseExceptionGroup) else one
