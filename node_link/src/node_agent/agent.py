@@ -13,7 +13,7 @@ import trio
 
 from node_agent import capabilities
 from node_agent.bell import Bell
-from node_agent.choose import without_fallback
+from node_agent.choose import sandbox_settings, without_fallback
 from node_agent.clock import Clock
 from node_agent.config import NodeConfig
 from node_agent.linker import Displaced, Linker
@@ -24,7 +24,7 @@ from node_agent.register import Registrar, RegistrationRefused
 from node_agent.runner import Runner
 from node_agent.sandbox.folder import remove_folder
 from node_agent.sandbox.process import Processes
-from node_agent.sandbox.runtime import Found, Runtime, SandboxSettings
+from node_agent.sandbox.runtime import Found, Runtime
 from node_agent.sandbox.trial import find_runtimes
 from node_agent.session import Parts
 from node_agent.spool import Spool
@@ -127,7 +127,9 @@ class Agent:
 
     async def _find_runtimes(self) -> None:
         self.tools = Tools.look()
-        found = await find_runtimes(self._sandbox_settings(), self.processes)
+        found = await find_runtimes(
+            sandbox_settings(self.config, self.state.state_id, self.state.mounts), self.processes
+        )
         self.found = without_fallback(found) if self.config.process_is_fallback else found
         self.runner.offered = {runtime.name: runtime for runtime in self.runtimes}
         for one in self.found:
@@ -135,20 +137,6 @@ class Agent:
             log.info("%s%s", said, f" ({one.install})" if one.install else "")
         if not self.runtimes:
             log.error("this node can run nothing: `cynode-node doctor` says what to install")
-
-    def _sandbox_settings(self) -> SandboxSettings:
-        config = self.config
-        return SandboxSettings(
-            state_id=self.state.state_id,
-            mounts=self.state.mounts,
-            slots=config.slots,
-            offered=config.runtimes,
-            allow_process=config.allow_process,
-            allow_noop=config.allow_noop,
-            default_image=config.default_image,
-            podman_args=config.podman_args,
-            podman_run_args=config.podman_run_args,
-        )
 
     async def _collect(self) -> dict[str, Any]:
         return await trio.to_thread.run_sync(capabilities.collect, self.config, self.found)

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from node_agent.config import LocalLimits, NodeConfig
-from node_agent.sandbox.runtime import Found, Runtime
+from node_agent.sandbox.runtime import Found, Runtime, SandboxSettings
 from node_agent.sandbox.spec import JobToRun, Limits, RuntimeName
 from node_link.messages import RejectReason
 
@@ -96,3 +97,18 @@ def without_fallback(found: Sequence[Found]) -> list[Found]:
         Found(one.name, None, "not offered: bubblewrap works here", None) if better and one.name == "process" else one
         for one in found
     ]
+
+
+def sandbox_settings(config: NodeConfig, state_id: str, mounts: Path) -> SandboxSettings:
+    return SandboxSettings(
+        state_id=state_id,
+        mounts=mounts,
+        slots=config.slots,
+        offered=config.runtimes,
+        allow_process=config.allow_process,
+        allow_noop=config.allow_noop,
+        default_image=config.default_image,
+        podman_args=config.podman_args,
+        podman_run_args=config.podman_run_args,
+        tool_env=config.tool_env,
+    )

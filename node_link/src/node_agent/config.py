@@ -69,6 +69,8 @@ class NodeConfig:
     podman_args: tuple[str, ...] = ()
     podman_run_args: tuple[str, ...] = ()
     spool_limit_bytes: int | None = None
+    tool_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What podman and docker see of this agent's environment; nothing of ours is among it."""
     limits: LocalLimits = LocalLimits()
 
 
@@ -85,6 +87,7 @@ def load(environment: Mapping[str, str] | None = None, file: Path | None = None)
     return _build({name: value for name, value in merged.items() if value}, env, _local_limits(limits))
 
 
+TOOL_NAMES = ("HOME", "PATH", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_HOST", "CONTAINERS_CONF")
 _NAMES = (
     "ORCHESTRATOR_URL",
     "NODE_SLUG",
@@ -133,6 +136,7 @@ def _build(given: Mapping[str, str], env: Mapping[str, str], limits: LocalLimits
         podman_run_args=tuple(given.get("NODE_PODMAN_RUN_ARGS", "").split()),
         spool_limit_bytes=read_number(given, "NODE_SPOOL_LIMIT_MB", 0, 1, 1 << 20) << 20 or None,
         limits=limits,
+        tool_env={name: env[name] for name in TOOL_NAMES if name in env},
     )
 
 

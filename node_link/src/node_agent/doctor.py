@@ -2,14 +2,16 @@
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 import trio
 
+from node_agent.choose import sandbox_settings
 from node_agent.config import NodeConfig
 from node_agent.sandbox.process import Processes
-from node_agent.sandbox.runtime import Found, SandboxSettings
+from node_agent.sandbox.runtime import Found
 from node_agent.sandbox.trial import find_runtimes
 from node_agent.status import ask
 
@@ -31,17 +33,7 @@ def doctor(config: NodeConfig, out: TextIO = sys.stdout) -> int:
 
 
 async def _try(config: NodeConfig, folder: Path) -> list[Found]:
-    settings = SandboxSettings(
-        state_id=folder.name,
-        mounts=folder,
-        slots=1,
-        offered=config.runtimes,
-        allow_process=config.allow_process,
-        allow_noop=config.allow_noop,
-        default_image=config.default_image,
-        podman_args=config.podman_args,
-        podman_run_args=config.podman_run_args,
-    )
+    settings = sandbox_settings(replace(config, slots=1), folder.name, folder)
     return await find_runtimes(settings, Processes())
 
 
