@@ -215,6 +215,8 @@ def _mend(name: RuntimeName, error: str) -> str | None:
             "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, and where there is AppArmor "
             "kernel.apparmor_restrict_unprivileged_userns=0"
         )
+    if name in ("podman", "docker"):
+        return f"make `{name} run` work for this user; NODE_PODMAN_ARGS and NODE_PODMAN_RUN_ARGS add to its words"
     return None
 
 
