@@ -1,5 +1,5 @@
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -53,10 +53,10 @@ def test_equal_needs_are_one_requirement() -> None:
 
 def test_what_a_job_does_not_say_is_the_servers() -> None:
     task = plan()
-    assert (task.timeout_seconds, task.max_attempts, task.queue_deadline) == (3600, 3, None)
+    assert (task.timeout_seconds, task.max_attempts, task.queue_timeout_seconds) == (3600, 3, None)
     task = plan(job=JobOptions(timeout_seconds=10800, max_attempts=1, queue_timeout_seconds=1.5))
     assert (task.timeout_seconds, task.max_attempts) == (10800, 1)
-    assert task.queue_deadline == NOW + timedelta(seconds=1.5)
+    assert task.queue_timeout_seconds == 1.5
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """Claims: nothing twice, everybody's turn, and a queue that nothing is stuck in."""
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import trio
 
 from orchestrator.app.dispatch import Open
+from orchestrator.domain.reports import NotListed
 from orchestrator.domain.selection import NodeAbility
 from orchestrator.store.db import Database
 from plane import Plane, finished, started
@@ -137,6 +141,18 @@ async def test_a_retried_job_waits_out_its_back_off_and_then_runs(db: Database) 
     assert held.attempt == 2
     await plane.report(node, again, started(held), finished(held))
     assert await plane.one("SELECT status FROM tasks") == "completed"
+
+
+async def test_a_back_off_is_counted_by_the_database_whatever_the_clock_of_the_control_plane(db: Database) -> None:
+    """Met by chaos, seed 1: a control-plane whose clock was ten minutes ahead put retries off for ten minutes."""
+    plane = Plane(db)
+    await plane.jobs(await plane.user("ann"))
+    node = await plane.node("n")
+    link = await plane.hello(node, "n")
+    [held] = await plane.claim(node, link, 1)
+    ahead = datetime.now(UTC) + timedelta(minutes=10)
+    await plane.report(node, link, replace(started(held), at=ahead), NotListed(started(held).ref, ahead))
+    assert 0 < await plane.one("SELECT extract(epoch FROM not_before - now())::float8 FROM jobs") < 2
 
 
 async def test_a_job_that_waited_too_long_fails_queued_or_assigned(db: Database) -> None:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from orchestrator.app.clock import new_id
@@ -76,8 +75,8 @@ class Dispatch:
         able = frozenset(n for n, requirement in self._requirements.items() if node.ability.meets(n, requirement))
         return Candidate(node.node_id, node.link_id, node.spool_id, node.slug, node.free, able, node.max_timeout)
 
-    async def promote_due(self) -> datetime | None:
-        """Queues delayed jobs that are due and fails those whose queue time is over; when the next one is due."""
+    async def promote_due(self) -> float | None:
+        """Queues delayed jobs that are due and fails those whose queue time is over; in how many seconds the next is due."""
         return await self._db.transact(due.promote)
 
     async def rest_empty_groups(self) -> None:

@@ -1,7 +1,7 @@
 """What an attempt's end does to its job: tries, back-off, final errors. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from orchestrator.domain.ids import AssignmentId, JobId, NodeId, TaskId, UserId
 from orchestrator.domain.states import Event, JobStatus, Outcome, TaskStatus, step
@@ -61,7 +61,8 @@ class JobRow:
     retry_on: frozenset[str]
     error: str | None
     task_status: TaskStatus
-    not_before: datetime | None = None
+    retry_in: float | None = None
+    """Seconds for which it waits before it is queued again, counted by the database, whose clock says when it is due."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     queue_deadline: datetime | None = None
@@ -102,7 +103,7 @@ def end_attempt(row: AttemptRow, end: End, *, jitter: float) -> None:
         if job.tries >= job.max_attempts:
             end_job(job, Event.FAIL, final_error(row, end), end.at)
         else:
-            _queue_again(job, end.at + timedelta(seconds=backoff(job.tries, jitter)))
+            _queue_again(job, backoff(job.tries, jitter))
 
 
 def is_free_of_charge(row: AttemptRow, end: End) -> bool:
@@ -152,9 +153,9 @@ def start_attempt(row: AttemptRow, at: datetime, runtime: str | None) -> None:
     job.task_status = step(job.task_status, Event.JOB_STARTED)
 
 
-def _queue_again(job: JobRow, not_before: datetime | None) -> None:
+def _queue_again(job: JobRow, retry_in: float | None) -> None:
     job.changed, job.status = True, step(job.status, Event.QUEUE_AGAIN)
-    job.not_before = not_before
+    job.retry_in = retry_in
 
 
 def end_job(job: JobRow, event: Event, error: str | None, at: datetime) -> None:

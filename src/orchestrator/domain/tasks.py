@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from typing import Literal
 from uuid import UUID
@@ -95,7 +95,8 @@ class NewTask:
     timeout_seconds: float
     max_attempts: int
     retry_on: tuple[str, ...]
-    queue_deadline: datetime | None
+    queue_timeout_seconds: float | None
+    """From its commit on, by the database's clock."""
 
     def stored(self, name: str, project_id: ProjectId) -> Task:
         return Task(
@@ -144,7 +145,7 @@ def plan_task(
         timeout_seconds=rules.timeout_of(options),
         max_attempts=rules.attempts_of(options),
         retry_on=options.retry_on,
-        queue_deadline=_deadline(now, options.queue_timeout_seconds),
+        queue_timeout_seconds=options.queue_timeout_seconds,
     )
 
 
@@ -167,7 +168,3 @@ def _check_prompt(wanted: TaskWanted) -> None:
     most = LONGEST_PROMPT[wanted.input_mode]
     if len(wanted.prompt) > most or len(wanted.prompt.encode()) > most:
         raise TooLarge(f"prompt: a {wanted.input_mode} may have at most {most >> 10} KiB of UTF-8 text", field="prompt")
-
-
-def _deadline(now: datetime, seconds: float | None) -> datetime | None:
-    return None if seconds is None else now + timedelta(seconds=seconds)

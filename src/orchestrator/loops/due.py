@@ -1,9 +1,7 @@
-"""Comes back just when the next delayed job, or the next queue deadline, is due."""
+"""Comes back just when the next delayed job, or the next queue deadline, is due by the database's clock."""
 
-from orchestrator.app.clock import now
 from orchestrator.app.dispatch import Dispatch
 
 
 async def promote_due(queue: Dispatch) -> float | None:
-    next_at = await queue.promote_due()
-    return None if next_at is None else (next_at - now()).total_seconds()
+    return await queue.promote_due()

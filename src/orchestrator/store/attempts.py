@@ -18,7 +18,7 @@ _LOCKED = """
            a.exit_code, a.error, a.runtime, a.stdout_length, a.stderr_length, a.stdout_truncated, a.stderr_truncated,
            a.bad_report, a.gap, a.stop_reason, a.stop_requested_at, a.stopped_at,
            j.task_id, j.owner, j.requirement_id, j.status, j.priority, j.attempt AS job_attempt, j.tries,
-           j.max_attempts, j.retry_on, j.error AS job_error, j.not_before, j.started_at AS job_started_at,
+           j.max_attempts, j.retry_on, j.error AS job_error, j.started_at AS job_started_at,
            j.ended_at AS job_ended_at, j.queue_deadline, t.status AS task_status
       FROM job_attempts a JOIN jobs j ON j.id = a.job_id JOIN tasks t ON t.id = j.task_id
 """
@@ -39,7 +39,7 @@ LOCK_ON_NODE = (
 LOCK_QUEUED = """
     SELECT j.id AS job_id, j.task_id, j.owner, j.requirement_id, j.status, j.priority, j.attempt AS job_attempt,
            j.tries,
-           j.max_attempts, j.retry_on, j.error AS job_error, j.not_before, j.started_at AS job_started_at,
+           j.max_attempts, j.retry_on, j.error AS job_error, j.started_at AS job_started_at,
            j.ended_at AS job_ended_at, j.queue_deadline, t.status AS task_status
       FROM jobs j JOIN tasks t ON t.id = j.task_id
      WHERE j.id = ANY($1::uuid[]) AND j.status = 'queued'
@@ -62,15 +62,16 @@ SAVE_ATTEMPTS = """
               stopped_at)
      WHERE a.job_id = n.job_id AND a.attempt = n.attempt
 """
+# A job that waits is due by the database's clock: those of the control-planes may differ.
 SAVE_JOBS = """
     UPDATE jobs j
-       SET status = n.status, tries = n.tries, error = n.error, not_before = n.not_before, started_at = n.started_at,
+       SET status = n.status, tries = n.tries, error = n.error, not_before = now() + make_interval(secs => n.retry_in), started_at = n.started_at,
            ended_at = n.ended_at, queue_deadline = n.queue_deadline, updated_at = now(),
            assignment_id = CASE WHEN n.status IN ('assigned', 'running') THEN j.assignment_id END,
            node_id = CASE WHEN n.status IN ('assigned', 'running') THEN j.node_id END
-      FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::timestamptz[], $6::timestamptz[],
+      FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::float8[], $6::timestamptz[],
                   $7::timestamptz[], $8::timestamptz[])
-        AS n (id, status, tries, error, not_before, started_at, ended_at, queue_deadline)
+        AS n (id, status, tries, error, retry_in, started_at, ended_at, queue_deadline)
      WHERE j.id = n.id
 """
 START_TASKS = """
@@ -117,7 +118,7 @@ _ATTEMPT_FIELDS = [
     "stop_requested_at",
     "stopped_at",
 ]
-_JOB_FIELDS = ["status", "tries", "error", "not_before", "started_at", "ended_at", "queue_deadline"]
+_JOB_FIELDS = ["status", "tries", "error", "retry_in", "started_at", "ended_at", "queue_deadline"]
 
 
 async def lock_attempts(
@@ -184,8 +185,8 @@ async def _save_tasks(conn: Connection, jobs: Sequence[JobRow]) -> None:
     ended = {job.task_id: job.task_status for job in jobs if job.status.is_ended and not job.task_status.is_closed}
     if ended:
         await _end_tasks(conn, ended)
-    ready = [job for job in jobs if job.status is JobStatus.QUEUED and job.not_before is None]
-    if any(job.not_before is not None for job in jobs):
+    ready = [job for job in jobs if job.status is JobStatus.QUEUED and job.retry_in is None]
+    if any(job.retry_in is not None for job in jobs):
         await conn.execute(DUE_BELL)
     if ready:
         await enqueue(conn, [QueueRow(job.id, job.owner, job.requirement_id, job.priority) for job in ready])
@@ -246,7 +247,6 @@ def _job(row: Row) -> JobRow:
         retry_on=frozenset(row["retry_on"]),
         error=row["job_error"],
         task_status=TaskStatus(row["task_status"]),
-        not_before=row["not_before"],
         started_at=row["job_started_at"],
         ended_at=row["job_ended_at"],
         queue_deadline=row["queue_deadline"],

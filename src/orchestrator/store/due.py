@@ -20,16 +20,17 @@ TOO_LATE = """
      WHERE j.queue_deadline <= now() AND j.status IN ('queued', 'assigned') ORDER BY j.id LIMIT 500
 """
 NEXT = """
-    SELECT least((SELECT min(not_before) FROM jobs WHERE not_before IS NOT NULL),
-                 (SELECT min(queue_deadline) FROM jobs WHERE queue_deadline IS NOT NULL))
+    SELECT extract(epoch FROM least((SELECT min(not_before) FROM jobs WHERE not_before IS NOT NULL),
+                                    (SELECT min(queue_deadline) FROM jobs WHERE queue_deadline IS NOT NULL))
+                              - now())::float8
 """
 LEAVE_QUEUE = "DELETE FROM job_queue WHERE job_id = ANY($1::uuid[])"
 STOP_BELL = "NOTIFY cynode_stops"
 QUEUE_TIMEOUT = "queue_timeout"
 
 
-async def promote(conn: Connection) -> datetime | None:
-    """Does what is due now; answers when to come again, None when nothing waits for a time."""
+async def promote(conn: Connection) -> float | None:
+    """Does what is due now; answers in how many seconds to come again, None when nothing waits for a time."""
     ready = await conn.fetch(READY)
     if ready:
         await enqueue(conn, [QueueRow(r["id"], r["owner"], r["requirement_id"], r["priority"]) for r in ready])
@@ -37,7 +38,7 @@ async def promote(conn: Connection) -> datetime | None:
     if late:
         await _give_up(conn, [r["assignment_id"] for r in late if r["assignment_id"]], late[0]["at"])
         await _drop(conn, [r["id"] for r in late], late[0]["at"])
-    return cast("datetime | None", await conn.fetchval(NEXT))
+    return cast("float | None", await conn.fetchval(NEXT))
 
 
 async def _give_up(conn: Connection, assignments: list[AssignmentId], at: datetime) -> None:
@@ -57,7 +58,6 @@ async def _give_up(conn: Connection, assignments: list[AssignmentId], at: dateti
 async def _drop(conn: Connection, jobs: list[JobId], at: datetime) -> None:
     rows = [job for job in await lock_queued(conn, jobs) if job.status is JobStatus.QUEUED]
     for job in rows:
-        job.not_before = None
         end_job(job, Event.FAIL, QUEUE_TIMEOUT, at)
     if rows:
         await conn.execute(LEAVE_QUEUE, [job.id for job in rows])

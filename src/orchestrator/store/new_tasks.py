@@ -25,10 +25,11 @@ ADD_JOBS = """
     INSERT INTO jobs (id, task_id, owner, requirement_id, spec, priority, timeout_seconds, max_attempts, retry_on,
                       queue_deadline, created_at, updated_at)
     SELECT x.id, x.task_id, x.owner, x.requirement, x.spec::jsonb || jsonb_build_object('task_name', x.name),
-           x.priority, x.timeout, x.attempts, x.retry_on::text[], x.deadline, x.at, x.at
+           x.priority, x.timeout, x.attempts, x.retry_on::text[],
+           now() + make_interval(secs => x.queue_timeout), x.at, x.at
       FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::text[], $7::int[], $8::float8[],
-                  $9::int[], $10::text[], $11::timestamptz[], $12::timestamptz[])
-        AS x (id, task_id, owner, requirement, spec, name, priority, timeout, attempts, retry_on, deadline, at)
+                  $9::int[], $10::text[], $11::float8[], $12::timestamptz[])
+        AS x (id, task_id, owner, requirement, spec, name, priority, timeout, attempts, retry_on, queue_timeout, at)
 """
 # Holds the row of each name until the end, so that whoever wants a suffix of the same name waits for its turn.
 TAKE_SUFFIXES = """
@@ -129,7 +130,7 @@ async def _add_jobs(conn: Connection, tasks: Sequence[NewTask], names: Mapping[T
         [float(task.timeout_seconds) for task in tasks],
         [task.max_attempts for task in tasks],
         [_array(task.retry_on) for task in tasks],
-        [task.queue_deadline for task in tasks],
+        [task.queue_timeout_seconds for task in tasks],
         [task.created_at for task in tasks],
     )
     await enqueue(
