@@ -62,7 +62,7 @@ class JobRow:
     error: str | None
     task_status: TaskStatus
     retry_in: float | None = None
-    """Seconds for which it waits before it is queued again, counted by the database, whose clock says when it is due."""
+    """Seconds before it is queued again, counted by the database, whose clock says when it is due."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     queue_deadline: datetime | None = None

@@ -65,7 +65,8 @@ SAVE_ATTEMPTS = """
 # A job that waits is due by the database's clock: those of the control-planes may differ.
 SAVE_JOBS = """
     UPDATE jobs j
-       SET status = n.status, tries = n.tries, error = n.error, not_before = now() + make_interval(secs => n.retry_in), started_at = n.started_at,
+       SET status = n.status, tries = n.tries, error = n.error,
+           not_before = now() + make_interval(secs => n.retry_in), started_at = n.started_at,
            ended_at = n.ended_at, queue_deadline = n.queue_deadline, updated_at = now(),
            assignment_id = CASE WHEN n.status IN ('assigned', 'running') THEN j.assignment_id END,
            node_id = CASE WHEN n.status IN ('assigned', 'running') THEN j.node_id END
