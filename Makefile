@@ -1,14 +1,19 @@
 # make demo   everything from nothing: sets up, starts, runs two tasks, stops
 # make test   sets up and runs the tests            (ARGS="-k link" for some of them)
 # make bench  what it costs, one table   (ROWS="idle_dispatch start" for some of it)
+# make chaos  kills, stops, cuts and fills while jobs run, then judges   (SEED=7 JOBS=500; RUNS=20: seeds in a row)
+# make chaos-check   plants faults into the code one by one, and shows that such a run finds each
 # make lint   format, linters, types
 # make lock   renews the locked dependencies from the two pyproject.toml
 
 PYTHON ?= python3
 ARGS ?=
-SOURCES = src node_link/src tests scripts bench
+SEED ?=
+JOBS ?= 60
+RUNS ?= 1
+SOURCES = src node_link/src tests scripts bench chaos
 
-.PHONY: setup demo test bench lint format lock
+.PHONY: setup demo test bench chaos chaos-check lint format lock
 
 setup:
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON). cynode needs Python 3.11 or later."; exit 1; }
@@ -22,6 +27,12 @@ test: setup
 
 bench: setup
 	.venv/bin/python -m bench $(ROWS)
+
+chaos: setup
+	@.venv/bin/python -m chaos $(if $(SEED),--seed $(SEED)) --jobs $(JOBS) --runs $(RUNS)
+
+chaos-check: setup
+	@.venv/bin/python -m chaos check
 
 lint: setup
 	.venv/bin/python -m ruff format --check $(SOURCES)

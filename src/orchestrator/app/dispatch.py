@@ -76,7 +76,7 @@ class Dispatch:
         return Candidate(node.node_id, node.link_id, node.spool_id, node.slug, node.free, able, node.max_timeout)
 
     async def promote_due(self) -> float | None:
-        """Queues delayed jobs that are due and fails those whose queue time is over; in how many seconds the next is due."""
+        """Queues delayed jobs that are due, fails those that waited too long; in how many seconds the next is due."""
         return await self._db.transact(due.promote)
 
     async def rest_empty_groups(self) -> None:
