@@ -15,7 +15,7 @@ from orchestrator.app.nodes import Nodes
 from orchestrator.config import Settings, default_state_dir, require_sound
 from orchestrator.local.node import LocalNode, run_node
 from orchestrator.local.postgres import open_postgres
-from orchestrator.local.state import StateFolder, open_state
+from orchestrator.local.state import StateFolder, append_private, open_state
 from orchestrator.observe import escape_controls, set_up_logs
 from orchestrator.server.common import SchemaCheck
 from orchestrator.server.control_plane import serve_control_plane
@@ -39,7 +39,7 @@ class Addresses:
 def run(settings: Settings) -> int:
     """Runs until SIGINT or SIGTERM. Raises CannotStart, BadSettings before anything is shown as ready."""
     state_dir = settings.cynode_state_dir or default_state_dir()
-    with open_state(state_dir) as state, (state.path / "up.log").open("a", buffering=1) as out:
+    with open_state(state_dir) as state, append_private(state.path / "up.log") as out:
         set_up_logs(settings.log_level, json=True, stream=out)
         trio.run(_up, settings, state)
     _say("Stopped.")

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from orchestrator.local.children import Process, end, wait_ended
+from orchestrator.local.state import append_private
 
 log = logging.getLogger(__name__)
 STOP = ((signal.SIGTERM, 3.5), (signal.SIGKILL, 1.0))
@@ -46,7 +47,7 @@ class LocalNode:
 
     def start(self) -> Process:
         """In a process group of its own: a Ctrl-C at the terminal is for us, and we tell it then."""
-        with self.log_file.open("ab") as out:
+        with append_private(self.log_file) as out:
             return subprocess.Popen(
                 [sys.executable, "-m", "node_agent", "run", "--die-with-parent"],
                 env=self.environment(),

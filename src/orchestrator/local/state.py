@@ -58,7 +58,7 @@ def _lock_file(path: Path) -> TextIO:
         if any(path.iterdir()) and not (path / LOCK).exists():  # /home or /tmp, say: not to be closed to others
             raise CannotStart(f"{path} holds other things: name an empty or a new folder by --state-dir")
         path.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        return (path / LOCK).open("a")
+        return append_private(path / LOCK)
     except OSError as error:
         raise CannotStart(
             f"cannot use the state folder {path}: {error.strerror}; name another by --state-dir"
@@ -80,6 +80,11 @@ def write_private(file: Path, text: str) -> None:
         os.fsync(out.fileno())
     draft.rename(file)
     sync_folder(file.parent)
+
+
+def append_private(file: Path) -> TextIO:
+    """A log or a lock: its owner's alone from the first byte on."""
+    return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", buffering=1)
 
 
 def sync_folder(folder: Path) -> None:
