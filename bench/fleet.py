@@ -19,6 +19,11 @@ from bench.world import World
 from orchestrator.app.tokens import Tokens
 from orchestrator.domain.ids import NodeId
 
+NODES = b"""
+    INSERT INTO nodes (id, slug, tokens_valid_from)
+    SELECT id, slug, now() - interval '1 h' FROM unnest(%s::uuid[], %s::text[]) AS n (id, slug)
+"""
+
 
 def make_nodes(world: World, count: int) -> list[tuple[str, str]]:
     """(slug, token) of so many registered nodes."""
@@ -26,7 +31,7 @@ def make_nodes(world: World, count: int) -> list[tuple[str, str]]:
     nodes = [(uuid4(), f"fleet-{nth}") for nth in range(count)]
     with psycopg.connect(world.dsn, autocommit=True) as conn:
         ids, slugs = [node for node, _ in nodes], [slug for _, slug in nodes]
-        conn.execute(b"INSERT INTO nodes (id, slug) SELECT * FROM unnest(%s::uuid[], %s::text[])", [ids, slugs])
+        conn.execute(NODES, [ids, slugs])
     now = datetime.now(UTC)
     return [(slug, tokens.node(NodeId(UUID(str(node))), slug, now).text) for node, slug in nodes]
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.ability import ability_of, sandbox_allowed
-from orchestrator.domain.selection import NodeAbility, NodeRoom, RuntimeOffer, deal
+from orchestrator.domain.ids import NodeId
+from orchestrator.domain.selection import NodeAbility, NodeRoom, RuntimeOffer, deal, even_slots
 
 BWRAP = RuntimeOffer("bubblewrap", limits=True, images=False)
 PODMAN = RuntimeOffer("podman", limits=True, images=True)
@@ -101,3 +102,12 @@ def test_no_node_gets_more_than_it_has_room_for_or_what_it_cannot_run(rows, node
     for need, row in entry:  # what stays behind had nowhere to go
         if id(row) not in taken:
             assert not [r for r in rooms if free[r.node_id] > 0 and need in r.able]
+
+
+@given(st.lists(st.integers(0, 6), max_size=6), st.integers(1, 40))
+def test_even_slots_are_where_deal_puts_rows(free: list[int], most: int) -> None:
+    def rooms() -> list[NodeRoom]:
+        return [NodeRoom(NodeId(UUID(int=nth)), f"n{nth}", room, frozenset({1})) for nth, room in enumerate(free)]
+
+    dealt = deal([(1, nth) for nth in range(most)], rooms())
+    assert [room.slug for room in even_slots(rooms(), most)] == [room.slug for _, room in dealt]

@@ -168,3 +168,34 @@ async def test_a_job_that_waited_too_long_fails_queued_or_assigned(db: Database)
     assert await plane.one("SELECT count(*) FROM tasks WHERE status = 'failed'") == 2
     [(_, occupied)] = await plane.links.occupied([node])
     assert (occupied.ref.assignment_id, occupied.stop_reason) == (held.assignment_id, "timeout")
+
+
+async def test_equal_nodes_are_served_in_one_statement_as_they_would_be_one_by_one(db: Database) -> None:
+    plane = Plane(db)
+    jobs = await plane.jobs(await plane.user("ann"), 5)
+    nodes = []
+    for slug, free in (("a", 1), ("b", 3), ("c", 2)):
+        node = await plane.node(slug)
+        link = await plane.hello(node, slug)
+        nodes.append(Open(node, link.link_id, "spool", slug, free, NodeAbility(), 7.0 if slug == "c" else None))
+    await plane.queue.claim([nodes[0]])  # it knows the requirement now
+    given = (await plane.queue.claim(nodes[1:])).given
+    dealt = [[job.job_id for job in given[node.node_id]] for node in nodes[1:]]
+    assert dealt == [[jobs[1], jobs[2], jobs[4]], [jobs[3]]]
+    assert {job.timeout_seconds for job in given[nodes[2].node_id]} == {7.0}
+    rows = await plane.sql("SELECT job_id, attempt, assignment_id, node_id, link_id FROM job_attempts")
+    assert len(rows) == 5
+    sent = {job.job_id: (job.attempt, job.assignment_id) for held in given.values() for job in held}
+    stored = {row["job_id"]: (row["attempt"], row["assignment_id"]) for row in rows if row["job_id"] in sent}
+    assert stored == sent
+
+
+async def test_a_backlog_of_what_is_known_does_not_hide_what_is_new(db: Database) -> None:
+    plane = Plane(db)
+    await plane.jobs(await plane.user("ann"), 12)
+    node = await plane.node("n")
+    link = await plane.hello(node, "n")
+    assert len(await plane.claim(node, link, 2)) == 2
+    [new] = await plane.jobs(await plane.user("bob"), 1, requirement={"network": "restricted"})
+    taken = [job.job_id for _ in range(3) for job in await plane.claim(node, link, 2)]
+    assert new in taken

@@ -1,7 +1,7 @@
 """Text frame ↔ message, with the size limit. Errors say what the link does about them."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
@@ -11,6 +11,7 @@ from node_link.messages import MAX_FRAME_BYTES, MESSAGES, Message, Record, Repor
 BY_TYPE: dict[str, type[Message]] = {m.model_fields["type"].default: m for m in MESSAGES}
 
 P = TypeVar("P", bound=BaseModel)
+T = TypeVar("T")
 
 
 class BadFrame(Exception):
@@ -29,9 +30,16 @@ class UnknownType(Exception):
         self.message_type = message_type[:64]
 
 
-def encode(message: Message) -> str:
+class Encoded(NamedTuple):
+    """A message that its sender wrote as text."""
+
+    type: str
+    text: str
+
+
+def encode(message: Message | Encoded) -> str:
     """One text frame. Senders split lists (`split`), so a frame above the limit is a bug here."""
-    text = message.model_dump_json(exclude_none=True)
+    text = message.text if isinstance(message, Encoded) else message.model_dump_json(exclude_none=True)
     if len(text) > MAX_FRAME_BYTES // 4 and len(text.encode()) > MAX_FRAME_BYTES:
         raise FrameTooLarge(f"{message.type} of {len(text.encode())} bytes")
     return text
@@ -79,10 +87,19 @@ def records(message: ReportMessage) -> Iterator[Record | tuple[dict[str, Any], s
 
 def split(parts: Iterable[P], *, limit: int = MAX_FRAME_BYTES - 1024, most: int = 2000) -> Iterator[list[P]]:
     """Cuts a list so that each piece fits one frame together with the frame's own few bytes."""
-    piece: list[P] = []
+    return _split(parts, lambda part: len(part.model_dump_json(exclude_none=True).encode()), limit, most)
+
+
+def split_texts(parts: Iterable[str]) -> Iterator[list[str]]:
+    """The same for parts that are written already."""
+    return _split(parts, lambda text: len(text) if text.isascii() else len(text.encode()), MAX_FRAME_BYTES - 1024, 2000)
+
+
+def _split(parts: Iterable[T], measure: Callable[[T], int], limit: int, most: int) -> Iterator[list[T]]:
+    piece: list[T] = []
     size = 0
     for part in parts:
-        length = len(part.model_dump_json(exclude_none=True).encode()) + 1
+        length = measure(part) + 1
         if piece and (size + length > limit or len(piece) >= most):
             yield piece
             piece, size = [], 0

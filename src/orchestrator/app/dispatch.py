@@ -8,10 +8,14 @@ from typing import Any
 from orchestrator.app.clock import new_id
 from orchestrator.domain.dispatch import Candidate, Held
 from orchestrator.domain.ids import AssignmentId, LinkId, NodeId
-from orchestrator.domain.selection import NodeAbility, NodeRoom, deal
+from orchestrator.domain.selection import NodeAbility, NodeRoom, deal, even_slots
 from orchestrator.faults import reach
 from orchestrator.store import claims, due, links
 from orchestrator.store.db import Connection, Database
+from orchestrator.store.even_claims import EvenClaim, claim_evenly
+
+MOST_ROWS = 500
+"""Of one claim, so that none takes long; whoever has room for more claims again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +46,52 @@ class Dispatch:
 
     async def claim(self, nodes: Sequence[Open]) -> Claim:
         """Assigns up to as many jobs as the nodes have room; committed when it returns, and to be sent then."""
-
-        async def work(conn: Connection) -> Claim:
-            return await self._claim(conn, nodes)
-
-        claim = await self._db.transact(work)
+        claim = await self._claim_evenly([self._candidate(node) for node in nodes])
+        if claim is None:
+            claim = await self._claim_by_ability(nodes)
         if claim.given:
             reach("control_plane.claim.after_commit")
         return claim
 
-    async def _claim(self, conn: Connection, nodes: Sequence[Open]) -> Claim:
+    async def _claim_evenly(self, nodes: Sequence[Candidate]) -> Claim | None:
+        """In one statement. None when that cannot be: the nodes differ, one is not ours any more, or jobs ask for
+        what was not known."""
+        able = nodes[0].able if nodes else frozenset()
+        if not able or any(node.able != able for node in nodes):
+            return None
+        rooms = [NodeRoom(node.node_id, node.slug, node.free, able) for node in nodes]
+        number = {node.node_id: nth for nth, node in enumerate(nodes, start=1)}
+        slots = [(AssignmentId(new_id()), number[room.node_id]) for room in even_slots(rooms, MOST_ROWS)]
+
+        async def work(conn: Connection) -> EvenClaim:
+            return await claim_evenly(conn, sorted(able), nodes, slots)
+
+        reach("control_plane.claim.before_commit")
+        found = await self._db.commit_one(work)
+        if not found.given and (not found.by_us or found.requirements != len(self._requirements)):
+            return None
+        if found.requirements != len(self._requirements):
+            await self._db.read(self._learn_requirements)
+        return Claim({node: list(held) for node, held in found.given.items()})
+
+    async def _claim_by_ability(self, nodes: Sequence[Open]) -> Claim:
+        async def work(conn: Connection) -> Claim:
+            return await self._claim(conn, nodes)
+
+        return await self._db.transact(work)
+
+    async def _learn_requirements(self, conn: Connection) -> None:
         for number, body in await claims.new_requirements(conn, self._requirements):
             self._requirements[number] = json.loads(body)
+
+    async def _claim(self, conn: Connection, nodes: Sequence[Open]) -> Claim:
+        await self._learn_requirements(conn)
         not_mine = await links.hold_mine(conn, {node.node_id: node.link_id for node in nodes})
         candidates = {node.node_id: self._candidate(node) for node in nodes if node.node_id not in not_mine}
         wanted = frozenset[int]().union(*(c.able for c in candidates.values()))
         if not wanted:
             return Claim(not_mine=not_mine)
-        rows = await claims.take_rows(conn, sorted(wanted), sum(c.free for c in candidates.values()))
+        rows = await claims.take_rows(conn, sorted(wanted), min(MOST_ROWS, sum(c.free for c in candidates.values())))
         rooms = [NodeRoom(c.node_id, c.slug, c.free, c.able) for c in candidates.values()]
         dealt = deal([(row.requirement_id, row) for row in rows], rooms)
         given: dict[NodeId, list[Held]] = {}
@@ -77,7 +109,15 @@ class Dispatch:
 
     async def promote_due(self) -> float | None:
         """Queues delayed jobs that are due, fails those that waited too long; in how many seconds the next is due."""
-        return await self._db.transact(due.promote)
+
+        async def work(conn: Connection) -> float | None:
+            again = await due.promote(conn)
+            reach("control_plane.due.before_commit")
+            return again
+
+        again = await self._db.transact(work)
+        reach("control_plane.due.after_commit")
+        return again
 
     async def rest_empty_groups(self) -> None:
         await self._db.transact(claims.rest_empty_groups)

@@ -1,7 +1,6 @@
 """What a claim hands to a node."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from orchestrator.domain.ids import AssignmentId, JobId, LinkId, NodeId, TaskId
 
@@ -14,7 +13,8 @@ class Held:
     attempt: int
     assignment_id: AssignmentId
     task_id: TaskId
-    spec: dict[str, Any]
+    spec: str
+    """JSON; it goes to the node as it is."""
     timeout_seconds: float
     accepted: bool = False
     started: bool = False
@@ -42,5 +42,5 @@ class ClaimedRow:
     group_id: int
     requirement_id: int
     attempt: int
-    spec: dict[str, Any]
+    spec: str
     timeout_seconds: float

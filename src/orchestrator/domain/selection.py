@@ -1,5 +1,6 @@
 """Which node takes which job. Pure; ties go by slug, so that runs repeat."""
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -81,3 +82,18 @@ def deal(rows: Sequence[tuple[int, Row]], nodes: Iterable[NodeRoom]) -> list[tup
         chosen.free -= 1
         dealt.append((row, chosen))
     return dealt
+
+
+def even_slots(nodes: Iterable[NodeRoom], most: int) -> list[NodeRoom]:
+    """Where `deal` would put the first `most` rows, one after another, were every node able to run every row."""
+    left = [(-room.free, room.slug, room) for room in nodes if room.free > 0]
+    heapq.heapify(left)
+    slots: list[NodeRoom] = []
+    while left and len(slots) < most:
+        free, slug, room = left[0]
+        slots.append(room)
+        if free == -1:
+            heapq.heappop(left)
+        else:
+            heapq.heapreplace(left, (free + 1, slug, room))
+    return slots

@@ -1,11 +1,12 @@
 """One live link: what its node holds, how much room it has, and what silence about an attempt means. No I/O."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
-from node_link.messages import Heartbeat, JobsAssign, JobsCancel, Message
+from node_link.codec import Encoded
+from node_link.messages import Heartbeat, JobsCancel, Message
 from node_link.session import CloseCode
 from orchestrator.app.dispatch import Open
 from orchestrator.app.links import NodeSettings, Occupied, Takeover
@@ -59,7 +60,7 @@ class NodeLink:
         takeover: Takeover,
         room: int,
         settings: NodeSettings,
-        outbox: trio.MemorySendChannel[Message],
+        outbox: trio.MemorySendChannel[Message | Encoded],
     ) -> None:
         self.slug = slug
         self.node_id = node_id
@@ -105,7 +106,7 @@ class NodeLink:
 
     # ------------------------------------------------------------ sending
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message | Encoded) -> None:
         """Puts it into the outbox; a node that reads too slowly for that loses its link, and nobody waits for it."""
         try:
             self._outbox.send_nowait(message)
@@ -127,7 +128,7 @@ class NodeLink:
             self.attempts[job.assignment_id] = Tracked(ref, job.timeout_seconds, trio.current_time())
         self._note_emptiness()
         for frame in assign_frames(given):
-            self.send(JobsAssign(jobs=frame))
+            self.send(frame)
 
     def stop(self, refs: Iterable[tuple[Ref, str]], grace: float = GRACE_SECONDS) -> None:
         """Asks the node to stop these, once a link for each reason."""
@@ -213,6 +214,9 @@ class NodeLink:
             self._settle(assignment, state)
         for assignment in judged.gone:
             self.attempts.pop(assignment, None)
+        if judged.refused:  # at once: the next claim must not give it back what it has just refused
+            ability = replace(self.settings.ability, refused=self.settings.ability.refused | judged.refused)
+            self.settings = replace(self.settings, ability=ability)
         self._note_emptiness()
         return len(self.attempts) < before
 

@@ -52,7 +52,7 @@ class Session:
             settings = (await self._service.links.settings([self._node_id]))[self._node_id]
             if not settings.enabled:
                 raise LinkClose(CloseCode.REFUSED, "this node is disabled")
-            send, outbox = trio.open_memory_channel[messages.Message](OUTBOX)
+            send, outbox = trio.open_memory_channel[messages.Message | codec.Encoded](OUTBOX)
             room = self._hello.slots + self._hello.prefetch
             self._link = NodeLink(self._slug, self._node_id, self._hello.spool_id, takeover, room, settings, send)
             welcome = messages.Welcome(
@@ -64,7 +64,9 @@ class Session:
                 config_version=settings.config_version,
                 oldest_agent_version=OLDEST_AGENT,
             )
+            reach("control_plane.welcome.before_send")
             await self._channel.send(codec.encode(welcome))
+            reach("control_plane.welcome.after_send")
             log.info("linked", extra={"node_slug": self._slug, "link_id": str(link_id)})
             self._service.registry.add(self._link)
             self._link.give(takeover.resend)
@@ -103,7 +105,7 @@ class Session:
         with suppress(DatabaseAway):  # then the next hello takes it over, or the reaper ends the lease
             await self._service.links.close(self._node_id, link_id)
 
-    async def _write(self, outbox: trio.MemoryReceiveChannel[messages.Message]) -> None:
+    async def _write(self, outbox: trio.MemoryReceiveChannel[messages.Message | codec.Encoded]) -> None:
         async with outbox:
             async for message in outbox:
                 reach(f"control_plane.{message.type}.before_send")

@@ -7,46 +7,50 @@ from orchestrator.domain.dispatch import Candidate, ClaimedRow, Held
 from orchestrator.domain.ids import AssignmentId
 from orchestrator.store.db import Connection, Row
 
+# Whether a group has rows is asked of its first row: for EXISTS the planner may read the whole queue.
 # The groups that were served longest ago come first; of each the same share, by priority, then by age. Rows that
 # another control-plane has locked are passed over, and so are jobs that a cancel has locked.
-TAKE_ROWS = """
-    WITH turn AS (
+TURNS_AND_ROWS = """
+    turn AS MATERIALIZED (
         SELECT g.id, g.requirement_id, row_number() OVER (ORDER BY g.served, g.id) AS place
           FROM queue_groups g
          WHERE g.active AND g.requirement_id = ANY($1::int[])
-           AND EXISTS (SELECT 1 FROM job_queue q WHERE q.group_id = g.id)
+           AND (SELECT true FROM job_queue q WHERE q.group_id = g.id ORDER BY q.priority DESC, q.job_id LIMIT 1)
       ORDER BY g.served, g.id
          LIMIT $2
-    ), share AS (
+    ), share AS MATERIALIZED (
         SELECT greatest(1, ceil($2::numeric / greatest(1, count(*))))::int AS rows FROM turn
+    ), taken AS MATERIALIZED (
+        SELECT locked.*, turn.id AS group_id, turn.requirement_id, turn.place
+          FROM turn, LATERAL (
+            SELECT j.id AS job_id, j.task_id, j.attempt, j.spec, j.timeout_seconds, q.priority
+              FROM job_queue q JOIN jobs j ON j.id = q.job_id
+             WHERE q.group_id = turn.id
+          ORDER BY q.priority DESC, q.job_id
+             LIMIT (SELECT rows FROM share)
+               FOR NO KEY UPDATE OF q, j SKIP LOCKED
+          ) AS locked
+    )"""
+TAKE_ROWS = """
+    WITH :turns_and_rows
+    SELECT job_id, task_id, attempt, spec::text, timeout_seconds, group_id, requirement_id, place FROM taken
+""".replace(":turns_and_rows", TURNS_AND_ROWS)
+ASSIGN = """
+    WITH gone AS (
+        DELETE FROM job_queue WHERE job_id = ANY($1::uuid[])
+    ), assigned AS (
+        UPDATE jobs j
+           SET status = 'assigned', attempt = n.attempt, assignment_id = n.assignment_id, node_id = n.node_id,
+               updated_at = now()
+          FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::uuid[]) AS n (job_id, attempt, assignment_id, node_id)
+         WHERE j.id = n.job_id
+    ), noted AS (
+        UPDATE queue_groups g SET served = nextval('queue_turns')
+          FROM (SELECT id FROM queue_groups WHERE id = ANY($8::bigint[]) FOR NO KEY UPDATE SKIP LOCKED) AS mine
+         WHERE g.id = mine.id
     )
-    SELECT taken.job_id, taken.task_id, taken.attempt, taken.spec, taken.timeout_seconds,
-           turn.id AS group_id, turn.requirement_id, turn.place
-      FROM turn, LATERAL (
-        SELECT j.id AS job_id, j.task_id, j.attempt, j.spec, j.timeout_seconds, q.priority
-          FROM job_queue q JOIN jobs j ON j.id = q.job_id
-         WHERE q.group_id = turn.id
-      ORDER BY q.priority DESC, q.job_id
-         LIMIT (SELECT rows FROM share)
-           FOR NO KEY UPDATE OF q, j SKIP LOCKED
-      ) AS taken
-"""
-LEAVE_QUEUE = "DELETE FROM job_queue WHERE job_id = ANY($1::uuid[])"
-ASSIGN_JOBS = """
-    UPDATE jobs j
-       SET status = 'assigned', attempt = n.attempt, assignment_id = n.assignment_id, node_id = n.node_id,
-           updated_at = now()
-      FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::uuid[]) AS n (job_id, attempt, assignment_id, node_id)
-     WHERE j.id = n.job_id
-"""
-BEGIN_ATTEMPTS = """
     INSERT INTO job_attempts (job_id, attempt, assignment_id, node_id, link_id, spool_id, timeout_seconds)
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::float8[])
-"""
-NOTE_TURN = """
-    UPDATE queue_groups g SET served = nextval('queue_turns')
-      FROM (SELECT id FROM queue_groups WHERE id = ANY($1::bigint[]) FOR NO KEY UPDATE SKIP LOCKED) AS mine
-     WHERE g.id = mine.id
 """
 NEW_REQUIREMENTS = "SELECT id, body FROM requirements WHERE id <> ALL($1::int[])"
 # An insert into job_queue holds FOR KEY SHARE on its group, so that a locked group has no insert in flight; whether it
@@ -78,10 +82,8 @@ async def assign(conn: Connection, dealt: Sequence[tuple[ClaimedRow, Candidate, 
     attempts = [h.attempt for h in held]
     assignments = [h.assignment_id for h in held]
     nodes = [node.node_id for _, node, _ in dealt]
-    await conn.execute(LEAVE_QUEUE, jobs)
-    await conn.execute(ASSIGN_JOBS, jobs, attempts, assignments, nodes)
     await conn.execute(
-        BEGIN_ATTEMPTS,
+        ASSIGN,
         jobs,
         attempts,
         assignments,
@@ -89,8 +91,8 @@ async def assign(conn: Connection, dealt: Sequence[tuple[ClaimedRow, Candidate, 
         [node.link_id for _, node, _ in dealt],
         [node.spool_id for _, node, _ in dealt],
         [h.timeout_seconds for h in held],
+        sorted({row.group_id for row, _, _ in dealt}),
     )
-    await conn.execute(NOTE_TURN, sorted({row.group_id for row, _, _ in dealt}))
     return held
 
 

@@ -68,6 +68,10 @@ class Database:
         """Without a transaction block: for work that only reads, each statement for itself."""
         return await self._in_turn(_Unit(self._pool, work, block=False))
 
+    async def commit_one(self, work: Work[T]) -> T:
+        """For work that is a single statement, which commits itself: one round trip instead of three."""
+        return await self._in_turn(_Unit(self._pool, work, block=False, commits=True))
+
     async def _in_turn(self, unit: "_Unit[T]") -> T:
         try:
             with trio.fail_after(TURN_SECONDS):
@@ -85,10 +89,11 @@ class Database:
 class _Unit(Generic[T]):
     """One unit of work and what is known about its connection; everything here runs on the asyncio side."""
 
-    def __init__(self, pool: Any, work: Work[T], *, block: bool) -> None:
+    def __init__(self, pool: Any, work: Work[T], *, block: bool, commits: bool = False) -> None:
         self._pool = pool
         self._work = work
         self._block = block
+        self._commits = commits
         self.committing = False
         self._lost = False
 
@@ -115,6 +120,7 @@ class _Unit(Generic[T]):
 
     async def _once(self) -> T:
         raw = await self._pool.acquire()
+        self.committing = self._commits
         try:
             return await (self._in_block(raw) if self._block else self._work(raw))
         except BaseException as error:

@@ -45,7 +45,7 @@ SETTINGS = """
      WHERE n.id = ANY($1::uuid[])
 """
 SPECS = """
-    SELECT a.job_id, a.attempt, a.assignment_id, j.task_id, j.spec, a.timeout_seconds, a.accepted_at, a.started_at
+    SELECT a.job_id, a.attempt, a.assignment_id, j.task_id, j.spec::text, a.timeout_seconds, a.accepted_at, a.started_at
       FROM job_attempts a JOIN jobs j ON j.id = a.job_id WHERE a.assignment_id = ANY($1::uuid[])
 """
 PROBE = "SELECT pg_current_xact_id()"
