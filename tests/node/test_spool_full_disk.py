@@ -1,6 +1,7 @@
 """A disk that is really full: new work is refused, output waits, and every end that was promised is still written."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,3 +21,26 @@ def test_on_a_full_disk_ends_are_kept_and_nothing_else_is_taken(tmp_path: Path) 
         "unfinished": 0,
         "sent": 20,
     }
+
+
+def test_an_agent_that_starts_on_a_full_disk_says_so_and_ends(tmp_path: Path) -> None:
+    """Met by chaos, seed 6: it ended with a traceback."""
+    python = f'"{sys.executable}" -m node_agent'
+    command = (
+        f'mount -t tmpfs -o size=2m none "{tmp_path}" && mkdir -m 700 "{tmp_path}/n" && cd "{tmp_path}" && '
+        f"({python} run & pid=$!; until [ -S n/agent.sock ]; do sleep 0.05; done; kill -9 $pid; wait $pid); "
+        f"head -c 4m /dev/zero > filler; {python} run; echo code $?"
+    )
+    settings = {"NODE_STATE_DIR": str(tmp_path / "n"), "NODE_RUNTIME": "noop", "NODE_ALLOW_NOOP": "1", "NODE_SLUG": "n"}
+    nobody = {"ORCHESTRATOR_URL": "http://127.0.0.1:9", "NODE_REGISTRATION_PSK": "p" * 40}
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], **settings, **nobody},
+        timeout=60,
+    )
+    assert "code 1" in done.stdout, done.stderr
+    assert "cannot be opened: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

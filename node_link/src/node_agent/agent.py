@@ -28,7 +28,7 @@ from node_agent.sandbox.runtime import Found, Runtime
 from node_agent.sandbox.trial import find_runtimes
 from node_agent.session import Parts
 from node_agent.spool import Spool
-from node_agent.state import StateFolder
+from node_agent.state import StateFolder, StateFolderUnusable
 from node_agent.status import serve_status
 from node_agent.watch import Tools
 from node_link.messages import PROTOCOL, Capability, Config, ConfigAck, ConfigStatus, Heartbeat, Hello, Welcome
@@ -74,7 +74,13 @@ class Agent:
     def build(cls, config: NodeConfig, state: StateFolder) -> "Agent":
         bell = Bell()
         outbox = Outbox(bell)
-        spool = Spool(state.spool, Clock(), config.spool_limit_bytes, bell)
+        try:
+            spool = Spool(state.spool, Clock(), config.spool_limit_bytes, bell)
+        except OSError as error:
+            raise StateFolderUnusable(
+                f"the spool in {state.spool} cannot be opened: {error.strerror}; make room, then start again: "
+                "nothing that it holds is lost"
+            ) from error
         if spool.set_aside:
             log.error("the spool was damaged and is now in %s; what it held is reported lost", spool.set_aside)
         processes = Processes()
