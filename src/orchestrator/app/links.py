@@ -115,8 +115,10 @@ class Links:
 
         async def work(conn: Connection) -> None:
             await links.close_link(conn, node, link)
+            reach("control_plane.close.before_commit")
 
         await self._db.transact(work)
+        reach("control_plane.close.after_commit")
 
     async def renew(self, beats: Sequence[tuple[NodeId, LinkId]]) -> list[bool | Exception]:
         """Commits a heartbeat of each; a LinkLost for the nodes that are another link's by now, or nobody's."""
@@ -126,7 +128,9 @@ class Links:
         async def work(conn: Connection) -> dict[NodeId, LinkId | None]:
             renewed = await links.renew(conn, beats)
             await links.note_seen(conn, list(renewed))
-            return await links.hold_mine(conn, {node: link for node, link in beats if node not in renewed})
+            not_mine = await links.hold_mine(conn, {node: link for node, link in beats if node not in renewed})
+            reach("control_plane.heartbeat.before_commit")
+            return not_mine
 
         not_mine = await self._db.transact(work)
         reach("control_plane.heartbeat.after_commit")
@@ -160,9 +164,13 @@ class Links:
         async def work(conn: Connection) -> int:
             await links.lock_link(conn, node)
             await links.release_lease(conn, node)
-            return await _end_all(conn, node)
+            ended = await _end_all(conn, node)
+            reach("control_plane.release.before_commit")
+            return ended
 
-        return await self._db.transact(work)
+        ended = await self._db.transact(work)
+        reach("control_plane.release.after_commit")
+        return ended
 
     async def occupied(self, nodes: Sequence[NodeId]) -> list[tuple[NodeId, Occupied]]:
         """Every attempt that holds a slot of one of these nodes, whichever link assigned it."""

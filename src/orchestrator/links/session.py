@@ -24,6 +24,7 @@ from orchestrator.links.wire import facts, ref_of, wire_ref
 log = logging.getLogger(__name__)
 
 OUTBOX = 2000
+SENDING_SECONDS = 1.0
 CLOSE_SECONDS = 3.0
 SILENCE_HEARTBEATS = 1.5
 MOST_FACTS = 1000
@@ -44,6 +45,7 @@ class Session:
         self._told = trio.Event()
         self._taken = trio.Event()
         self._beat = trio.Event()
+        self._sending = trio.CancelScope()
 
     async def run(self) -> None:
         takeover = await self._take_over()
@@ -77,6 +79,7 @@ class Session:
                 children.start_soon(self._report)
                 children.start_soon(self._renew)
                 children.start_soon(self._close_when_asked)
+                children.start_soon(self._let_it_be_sent)
         finally:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._leave(link_id)
@@ -109,8 +112,16 @@ class Session:
         async with outbox:
             async for message in outbox:
                 reach(f"control_plane.{message.type}.before_send")
-                await self._channel.send(codec.encode(message))
+                with trio.CancelScope(shield=True) as self._sending:
+                    await self._channel.send(codec.encode(message))
                 reach(f"control_plane.{message.type}.after_send")
+
+    async def _let_it_be_sent(self) -> None:
+        """When the link ends: a frame cut off in its middle would cost the connection, and the close code with it."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._sending.deadline = trio.current_time() + SENDING_SECONDS
 
     async def _close_when_asked(self) -> None:
         await self._link.close_asked.wait()
