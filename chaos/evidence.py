@@ -43,7 +43,7 @@ SESSIONS = """
 """
 
 
-EXPECTED = ("the disk that holds the spool is full",)
+EXPECTED = ("the disk that holds the spool is full", "No space left on device; make room")
 """Errors that tell of a fault that was dealt."""
 
 

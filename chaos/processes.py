@@ -95,8 +95,15 @@ class Process:
         code = self._popen.poll()
         if code is not None:
             self._note_end()
-            self.ended_alone.append(f"{self.name} ended by itself with {code}: see {self.log}")
+            if not self._had_no_room():
+                self.ended_alone.append(f"{self.name} ended by itself with {code}: see {self.log}")
         return code is None
+
+    def _had_no_room(self) -> bool:
+        """It was started on a disk that the run had filled, and said so."""
+        with self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - 2000))
+            return b"No space left on device; make room" in log.read().rstrip().rpartition(b"\n")[2]
 
     async def kill(self) -> None:
         if self.is_alive():
