@@ -153,6 +153,32 @@ def test_a_killed_server_is_started_again_on_the_same_socket(place: Path, holder
     holder.server = int((place / "postgres" / "data" / "postmaster.pid").read_text().split("\n")[0])
 
 
+def test_a_server_that_is_killed_in_mid_start_is_started_once_more(place: Path, holders: list[Holder]) -> None:
+    """Met by chaos-check: a second kill -9 during the recovery from the first ended everything."""
+    holders.append(holder := Holder(place))
+    run_sql(holder.dsn, "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (4)")
+    killed = holder.server
+    os.kill(killed, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    for _ in range(2):
+        while (server := server_of(place) or killed) == killed:
+            assert time.monotonic() < deadline, "it was not started again"
+            time.sleep(0.001)
+        os.kill(killed := server, signal.SIGKILL)
+    while read_if_there(holder.dsn) != [(4,)]:
+        assert time.monotonic() < deadline, "it did not come back"
+        time.sleep(0.05)
+    holder.server = server_of(place) or killed
+    assert holder.process.poll() is None
+
+
+def server_of(place: Path) -> int | None:
+    try:
+        return int((place / "postgres" / "data" / "postmaster.pid").read_text().split("\n")[0])
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def test_a_stale_pid_file_that_names_a_stranger_harms_nobody(place: Path, holders: list[Holder]) -> None:
     holders.append(first := Holder(place))
     pid_file = place / "postgres" / "data" / "postmaster.pid"

@@ -87,7 +87,8 @@ class _Attempts:
         if self.process.poll() is None:
             return pg_cluster.is_ready(self._cluster, self.process.pid)
         said = pg_cluster.what_it_said(self._cluster, self._said)
-        if not pg_cluster.is_still_leaving(said) or time.monotonic() > self._give_up:
+        killed = self.process.returncode < 0  # in mid recovery, say by whoever is short of memory
+        if not (killed or pg_cluster.is_still_leaving(said)) or time.monotonic() > self._give_up:
             raise CannotStart(f"PostgreSQL did not start (see {self._cluster.log}): {said.strip()[-2000:]}")
         self._begin()
         return False
