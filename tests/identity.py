@@ -13,6 +13,7 @@ from http_client import serving
 from orchestrator.api.auth import UserGate
 from orchestrator.app.login_limits import LoginLimits
 from orchestrator.app.passwords import Passwords
+from orchestrator.app.principals import Principals
 from orchestrator.app.sessions import Sessions
 from orchestrator.app.tokens import Lives, Tokens
 from orchestrator.app.users import Change, NewUser, Users
@@ -43,7 +44,7 @@ def make_identity(
     db: Database, *, per_minute: int = 1000, trusted: Iterable[Network] = (), lives: Lives | None = None
 ) -> Identity:
     passwords, tokens = Passwords(), Tokens(SECRET, lives=lives)
-    sessions = Sessions(db, tokens, passwords, LoginLimits(per_minute))
+    sessions = Sessions(db, tokens, passwords, LoginLimits(per_minute), Principals(db))
     return Identity(db, tokens, sessions, Users(db, passwords), UserGate(sessions.authenticate, tuple(trusted)))
 
 

@@ -49,6 +49,22 @@ async def test_a_keyed_batch_whose_commit_went_unanswered_is_new(far: tuple[Prox
 
 
 @pytest.mark.parametrize("stored", [True, False])
+async def test_a_create_in_one_statement_that_went_unanswered_is_answered(
+    far: tuple[Proxy, World], stored: bool
+) -> None:
+    proxy, world = far
+    ann = await world.log_in("ann")
+    body = {"prompt": "echo this-was-cut", "input_mode": "script"}
+    await world.create(ann)  # its group is known from now on
+    proxy.cut_at(b"this-was-cut", deliver=stored)
+    answers = [await world.client.post("/v1/tasks", json=body, headers=ann | {"Idempotency-Key": "k"}) for _ in "12"]
+    assert [answer.status_code for answer in answers] == [201, 200]
+    assert answers[0].json() == answers[1].json()
+    assert await world.sql("SELECT count(*) FROM tasks") == [(2,)]
+    assert await world.sql("SELECT count(*) FROM job_queue") == [(2,)]
+
+
+@pytest.mark.parametrize("stored", [True, False])
 async def test_a_cancel_whose_commit_went_unanswered_counts(far: tuple[Proxy, World], stored: bool) -> None:
     proxy, world = far
     ann = await world.log_in("ann")
@@ -73,8 +89,9 @@ async def test_an_unknown_commit_that_cannot_be_settled_is_said(far: tuple[Proxy
     ann = await world.log_in("ann")
     await world.create(ann)
     proxy.refuse = True
-    proxy.cut_at(b"COMMIT", deliver=True)
-    answer = await world.client.post("/v1/tasks", json={"prompt": "x", "input_mode": "script"}, headers=ann)
+    proxy.cut_at(b"this-was-cut", deliver=True)
+    body = {"prompt": "echo this-was-cut", "input_mode": "script"}
+    answer = await world.client.post("/v1/tasks", json=body, headers=ann)
     assert answer.status_code == 503
     assert "not known" in answer.json()["detail"]
     assert int(answer.headers["retry-after"]) > 0

@@ -6,6 +6,7 @@ from typing import NoReturn
 from orchestrator.app.clock import new_id, now
 from orchestrator.app.login_limits import LoginLimits
 from orchestrator.app.passwords import Passwords
+from orchestrator.app.principals import Principals
 from orchestrator.app.settle import settle
 from orchestrator.app.tokens import INVALID, Tokens, UserClaims, token_hash
 from orchestrator.domain.access import Caller, Principal
@@ -28,6 +29,7 @@ class Sessions:
     tokens: Tokens
     passwords: Passwords
     limits: LoginLimits
+    principals: Principals
 
     async def login(self, handle: str, password: str, caller: Caller) -> TokenSet:
         """Every cause of refusal looks alike and takes as long. Raises RateLimited, Unauthenticated."""
@@ -160,10 +162,7 @@ class Sessions:
         return await self._principal(who.session_id, who.user_id)
 
     async def _principal(self, session: SessionId, user: UserId) -> Principal:
-        async def find(conn: Connection) -> Principal | None:
-            return await sessions.find_principal(conn, session, user, now())
-
-        who = await self.db.read(find)
+        who = await self.principals.find(session, user)
         if who is None:
             raise Unauthenticated(INVALID)
         return who

@@ -1,5 +1,6 @@
 """A COMMIT whose answer was lost: look whether it counted, so that nobody gets an error for what was stored."""
 
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
@@ -12,13 +13,21 @@ LOOK_SECONDS = 5.0
 PAUSE = 0.1
 
 
-async def settle(db: Database, work: Work[T], look: Work[T | None] | None = None) -> T:
+async def settle(
+    db: Database,
+    work: Work[T],
+    look: Work[T | None] | None = None,
+    *,
+    first: Callable[[], Awaitable[T]] | None = None,
+) -> T:
     """Commits `work`. When it is not known whether it counted, `look` (None: not there) tells, or it is done again.
+
+    `first` is a quicker way to the same, for the first time.
 
     So `work` must be one that may be done twice, or fail with BadData the second time: its ids were made before.
     """
     try:
-        return await db.transact(work)
+        return await (db.transact(work) if first is None else first())
     except CommitUnknown as error:
         unknown = error
     with trio.move_on_after(LOOK_SECONDS):

@@ -1,25 +1,29 @@
 """Taking tasks in: concurrent requests share one commit, and nobody gets an error for what was stored."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 import trio
 
 from orchestrator.app.settle import settle
-from orchestrator.domain.errors import AppError, Conflict, Unavailable
+from orchestrator.domain.errors import AppError, BadData, Conflict, DatabaseAway, Unavailable
 from orchestrator.domain.ids import TaskId, UserId
+from orchestrator.domain.names import generated_name
 from orchestrator.domain.tasks import NewTask, Task
 from orchestrator.faults import reach
 from orchestrator.store.batch import Batcher
 from orchestrator.store.db import Connection, Database
 from orchestrator.store.idempotency import KeyUse, claim_keys
 from orchestrator.store.new_tasks import insert_tasks
+from orchestrator.store.quick_tasks import Group, find_groups, submit_tasks
 from orchestrator.store.tasks import find_tasks
 
 WEIGHT_OF_A_TASK = 2048
 """Bytes that a task counts for beside its texts, so that one commit holds at most about 2000."""
+
+MOST_GROUPS = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,7 @@ Answer = Submitted | AppError
 class Submissions:
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._groups = _Groups(db)
         self._batcher: Batcher[Submission, Submitted] = Batcher(
             self._write, most=500, most_weight=8 << 20, weigh=lambda item: item.weight, name="submit"
         )
@@ -75,13 +80,68 @@ class Submissions:
             stored = await find_tasks(conn, [task_id for submission in batch for task_id in submission.task_ids])
             return await _store(conn, batch, stored) if stored else None
 
+        async def first() -> list[Answer]:
+            answers = await self._store_quickly(batch)
+            return await self._db.transact(work) if answers is None else answers
+
         try:
-            answers = await settle(self._db, work, look)
+            answers = await settle(self._db, work, look, first=first)
         except Unavailable as error:
             log.warning("the outcome of a commit stays unknown", exc_info=error.__cause__)
             return [error for _ in batch]  # told, not raised: the batcher would write its halves once more
         reach("gateway.submit.after_commit")
+        await self._groups.learn(group_of(task) for submission in batch for task in submission.tasks)
         return answers
+
+    async def _store_quickly(self, batch: Sequence[Submission]) -> list[Answer] | None:
+        """In one statement; None where that cannot be, and nothing was stored."""
+        tasks = [task for submission in batch for task in submission.tasks]
+        groups = self._groups.known(map(group_of, tasks))
+        if groups is None or any(task.name != generated_name(task.id) for task in tasks):
+            return None
+        keys = [KeyUse(s.user, s.key, s.body_hash, s.task_ids) for s in batch if s.key is not None]
+
+        async def work(conn: Connection) -> dict[TaskId, Task]:
+            return await submit_tasks(conn, tasks, groups, keys)
+
+        reach("gateway.submit.before_commit")
+        try:
+            stored = await self._db.commit_one(work)
+        except BadData:
+            return None  # a key that was used before, say: the long way tells
+        return [_answer(submission, None, stored) for submission in batch]
+
+
+class _Groups:
+    """The queue's groups that were seen; their rows are never deleted, and a wrong one here stores nothing."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._ids: dict[Group, int] = {}
+
+    def known(self, wanted: Iterable[Group]) -> Mapping[Group, int] | None:
+        return self._ids if all(group in self._ids for group in wanted) else None
+
+    async def learn(self, seen: Iterable[Group]) -> None:
+        """After a commit, since what was not committed must not be remembered."""
+        new = [group for group in set(seen) if group not in self._ids]
+        if not new:
+            return
+
+        async def work(conn: Connection) -> dict[Group, int]:
+            return await find_groups(conn, new)
+
+        try:
+            found = await self._db.read(work)
+        except DatabaseAway:
+            return  # then the next time
+        if len(self._ids) + len(found) > MOST_GROUPS:
+            self._ids.clear()
+        self._ids |= found
+
+
+def group_of(task: NewTask) -> Group:
+    return task.owner, task.requirement
 
 
 async def _store(conn: Connection, batch: Sequence[Submission], stored: dict[TaskId, Task]) -> list[Answer]:

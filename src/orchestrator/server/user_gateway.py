@@ -12,6 +12,7 @@ from orchestrator.app.join_tokens import JoinTokens
 from orchestrator.app.login_limits import LoginLimits
 from orchestrator.app.nodes import Nodes
 from orchestrator.app.passwords import Passwords
+from orchestrator.app.principals import Principals
 from orchestrator.app.results import Results
 from orchestrator.app.sandbox_rule import SandboxRule
 from orchestrator.app.sessions import Sessions
@@ -51,7 +52,8 @@ async def serve_user_gateway(
     """Runs until `stopping` is set; streams are ended then, requests in hand get a moment."""
     passwords = Passwords()
     users = Users(db, passwords)
-    sessions = Sessions(db, tokens_of(settings), passwords, LoginLimits(settings.rate_limit_per_minute))
+    principals = Principals(db)
+    sessions = Sessions(db, tokens_of(settings), passwords, LoginLimits(settings.rate_limit_per_minute), principals)
     gate = UserGate(sessions.authenticate, settings.trusted_proxies)
     watch = Watch(db)
     submissions = Submissions(db)
@@ -81,6 +83,7 @@ async def serve_user_gateway(
         watch.close()
 
     async with trio.open_nursery() as background:
+        await background.start(principals.run)
         await background.start(submissions.run)
         await background.start(watch.run)
         background.start_soon(listen, dsn, {"cynode_tasks": watch.ring})

@@ -33,12 +33,12 @@ async def claim_keys(conn: Connection, uses: Sequence[KeyUse]) -> dict[tuple[Use
     """The first use of each key: the given one, or one before it."""
     ordered = sorted(uses, key=lambda use: (use.user.bytes, use.key))
     users, keys = [use.user for use in ordered], [use.key for use in ordered]
-    hashes, ids = [use.body_hash for use in ordered], [_array(use.task_ids) for use in ordered]
+    hashes, ids = [use.body_hash for use in ordered], [id_array(use.task_ids) for use in ordered]
     await conn.execute(ADD_KEYS, users, keys, hashes, ids)
     rows = await conn.fetch(READ_KEYS, users, keys)
     first = [KeyUse(row["user_id"], row["key"], bytes(row["body_hash"]), tuple(row["task_ids"])) for row in rows]
     return {(use.user, use.key): use for use in first}
 
 
-def _array(ids: Sequence[TaskId]) -> str:
+def id_array(ids: Sequence[TaskId]) -> str:
     return "{" + ",".join(map(str, ids)) + "}"

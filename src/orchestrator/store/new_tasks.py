@@ -82,8 +82,8 @@ async def _add_tasks(
         [names[task.id] for task in tasks],
         [task.input_mode for task in tasks],
         [task.prompt for task in tasks],
-        [_array(task.attachments) for task in tasks],
-        [_json(task.labels) for task in tasks],
+        [text_array(task.attachments) for task in tasks],
+        [json_of(task.labels) for task in tasks],
         [task.priority for task in tasks],
         [task.retry_of for task in tasks],
         [task.created_at for task in tasks],
@@ -129,7 +129,7 @@ async def _add_jobs(conn: Connection, tasks: Sequence[NewTask], names: Mapping[T
         [task.priority for task in tasks],
         [float(task.timeout_seconds) for task in tasks],
         [task.max_attempts for task in tasks],
-        [_array(task.retry_on) for task in tasks],
+        [text_array(task.retry_on) for task in tasks],
         [task.queue_timeout_seconds for task in tasks],
         [task.created_at for task in tasks],
     )
@@ -142,10 +142,10 @@ def _columns(names: Sequence[_Name]) -> tuple[list[UserId], list[str]]:
     return [owner for owner, _ in names], [name for _, name in names]
 
 
-def _json(value: Mapping[str, str]) -> str:
+def json_of(value: Mapping[str, str]) -> str:
     return json.dumps(dict(value), ensure_ascii=False) if value else "{}"
 
 
-def _array(texts: Iterable[str]) -> str:
+def text_array(texts: Iterable[str]) -> str:
     """As PostgreSQL writes an array of text, so that many arrays of different lengths go in one parameter."""
     return "{" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts) + "}"

@@ -1,6 +1,6 @@
 """Refresh sessions: one row a login, whose id the tokens carry as `sid`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from orchestrator.domain.access import Principal
@@ -32,14 +32,16 @@ END_ALL = """
     UPDATE refresh_sessions SET is_active = false, ended_reason = $2, updated_at = now()
      WHERE user_id = $1 AND is_active RETURNING id
 """
-# One statement, since it is asked at every request.
-PRINCIPAL = """
-    SELECT u.handle, ARRAY(
+# One statement, since it is asked at every request; for all requests that ask at the same time.
+PRINCIPALS = """
+    SELECT s.id AS session_id, u.id AS user_id, u.handle, ARRAY(
                SELECT r.name FROM role_bindings b JOIN roles r ON r.id = b.role_id
                 WHERE b.subject_type = 'user' AND b.subject_id = u.id AND b.scope_type = 'system' AND b.is_active
            ) AS roles
-      FROM refresh_sessions s JOIN users u ON u.id = s.user_id
-     WHERE s.id = $1 AND u.id = $2 AND s.is_active AND u.is_active AND s.expires_at > $3
+      FROM unnest($1::uuid[], $2::uuid[]) AS x (session_id, user_id)
+      JOIN refresh_sessions s ON s.id = x.session_id AND s.user_id = x.user_id
+      JOIN users u ON u.id = s.user_id
+     WHERE s.is_active AND u.is_active AND s.expires_at > $3
 """
 
 
@@ -84,7 +86,14 @@ async def end_all_sessions(conn: Connection, user: UserId, reason: str) -> int:
     return len(await conn.fetch(END_ALL, user, reason))
 
 
-async def find_principal(conn: Connection, session: SessionId, user: UserId, now: datetime) -> Principal | None:
-    """None when the session or its user may do nothing any more."""
-    row = await conn.fetchrow(PRINCIPAL, session, user, now)
-    return None if row is None else Principal(user, row["handle"], session, read_stored_roles(row["roles"]))
+async def find_principals(
+    conn: Connection, wanted: Collection[tuple[SessionId, UserId]], now: datetime
+) -> dict[tuple[SessionId, UserId], Principal]:
+    """Without those of which the session or its user may do nothing any more."""
+    rows = await conn.fetch(PRINCIPALS, [session for session, _ in wanted], [user for _, user in wanted], now)
+    return {
+        (row["session_id"], row["user_id"]): Principal(
+            row["user_id"], row["handle"], row["session_id"], read_stored_roles(row["roles"])
+        )
+        for row in rows
+    }
