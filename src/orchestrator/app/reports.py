@@ -10,6 +10,7 @@ from orchestrator.domain.ids import AssignmentId, LinkId, NodeId
 from orchestrator.domain.reports import BadRecord, Fact, Ledger, Output, Rejected, Verdict
 from orchestrator.faults import reach
 from orchestrator.store import attempts, links
+from orchestrator.store.bells import ring_nodes
 from orchestrator.store.db import Connection, Database
 from orchestrator.store.refusals import Refusal, note_refusals
 
@@ -52,6 +53,8 @@ class Judged:
     states: dict[AssignmentId, AttemptState] = field(default_factory=dict)
     gone: set[AssignmentId] = field(default_factory=set)
     """Assignments that this node never had, or has no more."""
+    refused: set[int] = field(default_factory=set)
+    """Requirements that the node has just said it does not meet."""
 
 
 class LinkLost(Exception):
@@ -97,6 +100,7 @@ class Reports:
                 return answer
             whole.states.update(answer.states)
             whole.gone |= answer.gone
+            whole.refused |= answer.refused
             whole.settled += answer.settled
             if answer.gap is not None:
                 whole.gap = answer.gap
@@ -122,6 +126,7 @@ async def _apply(conn: Connection, reports: Sequence[Report]) -> list[Judged | E
     await attempts.count_dropped(conn, dropped)
     if refusals:
         await note_refusals(conn, refusals)
+        await ring_nodes(conn)
     reach("control_plane.report.before_commit")
     return answers
 
@@ -152,4 +157,5 @@ def _judge(
         judged.states[assignment] = AttemptState.of(row)
         if verdict is Verdict.APPLIED and isinstance(fact, Rejected) and fact.reason in LASTING_REFUSALS:
             refusals.append(Refusal(report.node_id, row.job.requirement_id, fact.reason, fact.detail))
+            judged.refused.add(row.job.requirement_id)
     return judged

@@ -10,7 +10,7 @@ from node_link.messages import Heartbeat, JobsCancel, Message
 from node_link.session import CloseCode
 from orchestrator.app.dispatch import Open
 from orchestrator.app.links import NodeSettings, Occupied, Takeover
-from orchestrator.app.reports import AttemptState, Judged
+from orchestrator.app.reports import LASTING_REFUSALS, AttemptState, Judged
 from orchestrator.domain.dispatch import Held
 from orchestrator.domain.ids import AssignmentId, LinkId, NodeId
 from orchestrator.domain.reports import Ref
@@ -72,11 +72,14 @@ class NodeLink:
         self._reported_room: int | None = None
         self._full = False
         self._refuses_until_hello = False
+        self._refusing = 0
         self.config_sent = ""
         self.closing: LinkClose | None = None
         self.close_asked = trio.Event()
         self.empty = trio.Event()
         self.attempts: dict[AssignmentId, Tracked] = {}
+        self._left: dict[AssignmentId, float] = {}
+        """When those that have stopped since the last comparison did so."""
         self.made_at = trio.current_time()
         for one in takeover.occupied:
             self._track(one)
@@ -93,8 +96,10 @@ class NodeLink:
             stopping=one.stopping,
         )
 
-    def compare(self, rows: Sequence[Occupied], read_at: float) -> None:
-        """Takes over what the rows said at `read_at`: of what came or went since, heartbeats tell."""
+    def compare(self, rows: Sequence[Occupied], read_at: float) -> list[Occupied]:
+        """Takes over what the rows said at `read_at`; answers them without those that have stopped since."""
+        self._left = {assignment: at for assignment, at in self._left.items() if at >= read_at}
+        rows = [row for row in rows if row.ref.assignment_id not in self._left]
         known = {row.ref.assignment_id for row in rows}
         gone = [a for a, tracked in self.attempts.items() if a not in known and tracked.since < read_at]
         for assignment in gone:
@@ -103,6 +108,7 @@ class NodeLink:
             if row.ref.assignment_id not in self.attempts:
                 self._track(row)
         self._note_emptiness()
+        return rows
 
     # ------------------------------------------------------------ sending
 
@@ -151,7 +157,7 @@ class NodeLink:
 
     def open(self) -> Open | None:
         """What a claim may give this node now, None when nothing."""
-        if self._full or self._refuses_until_hello or self.closing or not self.settings.takes_work:
+        if self._full or self._refusing or self._refuses_until_hello or self.closing or not self.settings.takes_work:
             return None
         room = self._room if self._reported_room is None else min(self._room, self._reported_room)
         free = room - len(self.attempts)
@@ -165,6 +171,12 @@ class NodeLink:
             self._full = True
         if reason == "draining":
             self._refuses_until_hello = True
+        if reason in LASTING_REFUSALS:
+            self._refusing += 1
+
+    def refusals_committed(self, count: int) -> None:
+        """What it refused is known to the next claim; before that it gets nothing, else it would get the same again."""
+        self._refusing -= count
 
     def undrained(self) -> None:
         self._refuses_until_hello = False
@@ -223,6 +235,7 @@ class NodeLink:
     def _settle(self, assignment: AssignmentId, state: AttemptState) -> None:
         if state.stopped:
             self.attempts.pop(assignment, None)
+            self._left[assignment] = trio.current_time()
             return
         tracked = self.attempts.get(assignment)
         if tracked is None:

@@ -9,7 +9,7 @@ from node_link import codec, messages
 from node_link.session import CloseCode, LinkState
 from orchestrator.app.clock import now
 from orchestrator.app.links import AlreadyLinked, Hello, Takeover
-from orchestrator.app.reports import Judged, LinkLost, Report
+from orchestrator.app.reports import LASTING_REFUSALS, Judged, LinkLost, Report
 from orchestrator.domain.errors import AppError, DatabaseAway
 from orchestrator.domain.ids import LinkId, NodeId
 from orchestrator.domain.reports import Accepted, Fact, NotListed, Rejected
@@ -212,7 +212,10 @@ class Session:
                 judged = await self._service.reports.submit(Report(self._node_id, self._link.link_id, known))
             except LinkLost as error:
                 raise lost(error.other) from error
-        if self._link.committed(judged):
+        made_room = self._link.committed(judged)
+        refusals = sum(1 for f in known if isinstance(f, Rejected) and f.reason in LASTING_REFUSALS)
+        self._link.refusals_committed(refusals)
+        if made_room or refusals:
             self._service.changed()
         position = _settled_position(entries, judged.settled)
         if position is not None:
