@@ -76,9 +76,10 @@ async def with_socket(
 ) -> None:
     """Dials, runs `session`, and has closed the socket when it returns. Raises NotLinked or Closed."""
     failure: Exception | None = None
+    line = await _open_line(base, tls)
     try:
         async with trio.open_nursery() as nursery:
-            connection = await _connect(nursery, base, token, tls)
+            connection = await _shake_hands(nursery, line, base, token)
             try:
                 await session(Socket(connection))
             finally:
@@ -92,33 +93,40 @@ async def with_socket(
         failure = _first(group)
     except* LocalProtocolError:
         failure = Closed(1006, "")  # trio-websocket's reader raises it when a ping of the server crosses our close
+    finally:
+        await trio.aclose_forcefully(line)  # trio-websocket leaves it open when the peer hung up first
     if failure is not None:
         raise failure
 
 
-async def _connect(nursery: trio.Nursery, base: str, token: str, tls: ssl.SSLContext | None) -> WebSocketConnection:
-    """Raises NotLinked, at once also when the peer hangs up instead of answering, which trio-websocket sits out."""
+async def _open_line(base: str, tls: ssl.SSLContext | None) -> "_Line":
+    """Raises NotLinked."""
     url = urlsplit(link_url(base))
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            line = _Line(await _dial(url.hostname or "", url.port, tls if url.scheme == "wss" else None))
-            with trio.CancelScope() as shaking_hands:
-                line.when_lost = shaking_hands.cancel
-                connection = await wrap_client_stream(
-                    nursery,
-                    line,  # type: ignore[arg-type]  # any stream will do
-                    url.netloc.rpartition("@")[2],
-                    url.path,
-                    subprotocols=[SUBPROTOCOL],
-                    extra_headers=[(b"Authorization", f"Bearer {token}".encode())],
-                    max_message_size=MAX_FRAME_BYTES,
-                )
-                line.when_lost = None
-                return connection
-            raise NotLinked(f"{base} cannot be reached: it hung up")
+            return _Line(await _dial(url.hostname or "", url.port, tls if url.scheme == "wss" else None))
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
         why = error.__cause__ if isinstance(error, trio.BrokenResourceError) else error
         raise NotLinked(f"{base} cannot be reached: {str(why) or type(error).__name__}") from error
+
+
+async def _shake_hands(nursery: trio.Nursery, line: "_Line", base: str, token: str) -> WebSocketConnection:
+    """Raises NotLinked, at once also when the peer hangs up instead of answering, which trio-websocket sits out."""
+    url = urlsplit(link_url(base))
+    with trio.move_on_after(CONNECT_SECONDS) as waiting:
+        line.when_lost = waiting.cancel
+        connection = await wrap_client_stream(
+            nursery,
+            line,  # type: ignore[arg-type]  # any stream will do
+            url.netloc.rpartition("@")[2],
+            url.path,
+            subprotocols=[SUBPROTOCOL],
+            extra_headers=[(b"Authorization", f"Bearer {token}".encode())],
+            max_message_size=MAX_FRAME_BYTES,
+        )
+        line.when_lost = None
+        return connection
+    raise NotLinked(f"{base} cannot be reached: it hung up, or did not answer in {CONNECT_SECONDS:.0f} s")
 
 
 async def _dial(host: str, port: int | None, tls: ssl.SSLContext | None) -> trio.abc.Stream:
