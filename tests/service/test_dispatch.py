@@ -1,5 +1,6 @@
 """Claims: nothing twice, everybody's turn, and a queue that nothing is stuck in."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +9,8 @@ import trio
 from orchestrator.app.dispatch import Open
 from orchestrator.domain.reports import NotListed
 from orchestrator.domain.selection import NodeAbility
-from orchestrator.store.db import Database
+from orchestrator.store.claims import take_rows
+from orchestrator.store.db import Connection, Database
 from plane import Plane, finished, started
 
 
@@ -199,3 +201,33 @@ async def test_a_backlog_of_what_is_known_does_not_hide_what_is_new(db: Database
     [new] = await plane.jobs(await plane.user("bob"), 1, requirement={"network": "restricted"})
     taken = [job.job_id for _ in range(3) for job in await plane.claim(node, link, 2)]
     assert new in taken
+
+
+async def test_a_claim_that_found_only_locked_rows_says_that_others_wait(db: Database) -> None:
+    """Two control-planes look at the same groups first, and each group here has one row."""
+    plane = Plane(db)
+    for nth in range(4):
+        await plane.jobs(await plane.user(f"user-{nth}"))
+    node = await plane.node("n")
+    link = await plane.hello(node, "n")
+    opened = Open(node, link.link_id, "spool", "n", 2, NodeAbility())
+    locked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(conn: Connection) -> None:
+        await take_rows(conn, [1], 2)
+        locked.set()
+        await go_on.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(db.transact, hold)
+        while not locked.is_set():  # noqa: ASYNC110 - it is set on the asyncio side
+            await trio.sleep(0.01)
+        for _ in range(2):  # the first claim learns the requirements
+            claim = await plane.queue.claim([opened])
+            assert (claim.given, claim.passed_over) == ({}, True)
+        go_on.set()
+    claim = await plane.queue.claim([opened])
+    assert (len(claim.given[node]), claim.passed_over) == (2, False)
+    assert len((await plane.queue.claim([opened])).given[node]) == 2
+    claim = await plane.queue.claim([opened])
+    assert (claim.given, claim.passed_over) == ({}, False)

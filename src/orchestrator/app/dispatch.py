@@ -24,6 +24,8 @@ class Claim:
 
     given: dict[NodeId, list[Held]] = field(default_factory=dict)
     not_mine: dict[NodeId, LinkId | None] = field(default_factory=dict)
+    passed_over: bool = False
+    """Nothing was taken, since another control-plane, or a cancel, had locked what was looked at: look again soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Dispatch:
             return None
         if found.requirements != len(self._requirements):
             await self._db.read(self._learn_requirements)
-        return Claim({node: list(held) for node, held in found.given.items()})
+        return Claim({node: list(held) for node, held in found.given.items()}, passed_over=found.passed_over)
 
     async def _claim_by_ability(self, nodes: Sequence[Open]) -> Claim:
         async def work(conn: Connection) -> Claim:
@@ -101,7 +103,7 @@ class Dispatch:
             for (_, room), one in zip(dealt, held, strict=True):
                 given.setdefault(room.node_id, []).append(one)
             reach("control_plane.claim.before_commit")
-        return Claim(given, not_mine)
+        return Claim(given, not_mine, passed_over=not rows and await claims.some_wait(conn, sorted(wanted)))
 
     def _candidate(self, node: Open) -> Candidate:
         able = frozenset(n for n, requirement in self._requirements.items() if node.ability.meets(n, requirement))

@@ -3,13 +3,16 @@
 from orchestrator.app.dispatch import Dispatch
 from orchestrator.links.registry import Registry
 
+AGAIN_SECONDS = 0.02
+"""Two control-planes look at the same groups first; who took none of them goes on with the next."""
 
-async def dispatch(queue: Dispatch, registry: Registry) -> None:
-    """One claim serves all links; the assignments leave as soon as their commit is back."""
+
+async def dispatch(queue: Dispatch, registry: Registry) -> float | None:
+    """One claim serves all links; the assignments leave as soon as their commit is back. When to come again."""
     while registry.mode == "serving":
         nodes = [room for link in registry.all() if (room := link.open()) is not None]
         if not nodes:
-            return
+            return None
         claim = await queue.claim(nodes)
         for node, jobs in claim.given.items():
             link = registry.get(node)
@@ -17,4 +20,5 @@ async def dispatch(queue: Dispatch, registry: Registry) -> None:
                 link.give(jobs)
         registry.lost(claim.not_mine)
         if not claim.given and not claim.not_mine:
-            return
+            return AGAIN_SECONDS if claim.passed_over else None
+    return None

@@ -35,6 +35,13 @@ TAKE_ROWS = """
     WITH :turns_and_rows
     SELECT job_id, task_id, attempt, spec::text, timeout_seconds, group_id, requirement_id, place FROM taken
 """.replace(":turns_and_rows", TURNS_AND_ROWS)
+SOME_WAIT = """
+    SELECT EXISTS (
+        SELECT 1 FROM queue_groups g
+         WHERE g.active AND g.requirement_id = ANY($1::int[])
+           AND (SELECT true FROM job_queue q WHERE q.group_id = g.id ORDER BY q.priority DESC, q.job_id LIMIT 1)
+    )
+"""
 ASSIGN = """
     WITH gone AS (
         DELETE FROM job_queue WHERE job_id = ANY($1::uuid[])
@@ -73,6 +80,11 @@ async def take_rows(conn: Connection, requirements: Sequence[int], most: int) ->
 
     order = sorted(((turn(row), row) for row in rows), key=lambda entry: entry[0])
     return [_claimed(row) for _, row in order]
+
+
+async def some_wait(conn: Connection, requirements: Sequence[int]) -> bool:
+    """Whether there are rows, locked ones too."""
+    return bool(await conn.fetchval(SOME_WAIT, list(requirements)))
 
 
 async def assign(conn: Connection, dealt: Sequence[tuple[ClaimedRow, Candidate, AssignmentId]]) -> list[Held]:

@@ -48,6 +48,7 @@ CLAIM = """
          WHERE g.id = locked.id
     )
     SELECT (SELECT by_us FROM held) AS by_us, (SELECT count(*) FROM requirements) AS requirements,
+           EXISTS (SELECT 1 FROM turn) AS some_wait,
            d.job_id, d.task_id, d.attempt, d.assignment_id, d.node_id, d.spec::text, d.timeout_seconds
       FROM (SELECT) AS always LEFT JOIN dealt d ON true
 """.replace(":turns_and_rows", TURNS_AND_ROWS.replace("g.active AND", "(SELECT by_us FROM held) AND g.active AND"))
@@ -60,6 +61,8 @@ class EvenClaim:
     requirements: int
     """How many there are, those that this control-plane does not know yet among them."""
     given: Mapping[NodeId, Sequence[Held]]
+    passed_over: bool
+    """Rows wait and none was taken: each had been locked by somebody else."""
 
 
 async def claim_evenly(
@@ -84,7 +87,7 @@ async def claim_evenly(
     for row in rows:
         if row["job_id"] is not None:
             given.setdefault(row["node_id"], []).append(_held(row))
-    return EvenClaim(rows[0]["by_us"], rows[0]["requirements"], given)
+    return EvenClaim(rows[0]["by_us"], rows[0]["requirements"], given, rows[0]["some_wait"] and not given)
 
 
 def _held(row: Row) -> Held:
