@@ -194,9 +194,11 @@ async def test_one_slot_runs_one_job_and_the_others_wait(tmp_path: Path) -> None
     async with open_bench(tmp_path) as bench:
         bench.runtime.body = body
         jobs = [bench.assign() for _ in range(3)]
-        assert bench.runner.free_slots() == 0
+        assert (bench.runner.free_slots(), bench.runner.held()) == (3, ())  # not named yet, so not counted here
         rejected = bench.assign()
         assert (await bench.said()).type == "jobs.rejected"
+        assert (await bench.said()).type == "jobs.accepted"
+        assert bench.runner.free_slots() == 0
         assert rejected.assignment_id not in {one.assignment_id for one in bench.runner.held()}
         ended = []
         for _ in jobs:

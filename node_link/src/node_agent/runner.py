@@ -83,7 +83,9 @@ class Runner:
         return not (self._draining or self._stopped or self._closing)
 
     def free_slots(self) -> int:
-        return max(0, self._config.slots + self._config.prefetch - self.attempts.open) if self.accepting else 0
+        """Beyond the attempts that `held` names: the server itself counts those that are not named yet."""
+        most = self._config.slots + self._config.prefetch
+        return max(0, most - self.attempts.open + self.attempts.taking) if self.accepting else 0
 
     def held(self) -> tuple[HeldAttempt, ...]:
         return self.attempts.held()
