@@ -10,6 +10,8 @@ from node_agent.sandbox.spec import Ending, Outcome
 from node_agent.spool_format import STREAMS, Ref
 from node_link.messages import AttemptRef, HeldAttempt, RejectReason
 
+MOST_SETTLED = 100_000
+
 
 class Stage(IntEnum):
     TAKING = 0
@@ -84,6 +86,11 @@ class Attempts:
         """Those that are not finished."""
         return self._open
 
+    @property
+    def taking(self) -> int:
+        """Those of the open ones that are not durable yet."""
+        return sum(1 for attempt in self._held.values() if attempt.stage is Stage.TAKING)
+
     def get(self, assignment_id: UUID) -> Attempt | None:
         return self._held.get(assignment_id)
 
@@ -107,8 +114,12 @@ class Attempts:
         return tuple(attempt.held() for attempt in self._held.values() if attempt.stage is not Stage.TAKING)
 
     def settle(self, assignment_id: UUID, reason: RejectReason | None) -> None:
-        """It is never started as long as this link lasts; with None it had ended."""
+        """It is never started as long as this link lasts; with None it had ended. The oldest of very many are
+        forgotten: the server sends again only what it has not been answered."""
+        self._settled.pop(assignment_id, None)
         self._settled[assignment_id] = reason
+        if len(self._settled) > MOST_SETTLED:
+            del self._settled[next(iter(self._settled))]
 
     def is_settled(self, assignment_id: UUID) -> bool:
         return assignment_id in self._settled
