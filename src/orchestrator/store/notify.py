@@ -68,8 +68,9 @@ class _Ears:
         lost = trio.Event()
         try:
             raw.add_termination_listener(lambda _raw: lost.set())
-            for channel in self._bells:
-                await trio_asyncio.aio_as_trio(raw.add_listener)(channel, self._ring)
+            with trio.fail_after(ANSWER_SECONDS):
+                for channel in self._bells:
+                    await trio_asyncio.aio_as_trio(raw.add_listener)(channel, self._ring)
             self._greet()
             while not lost.is_set():
                 with trio.move_on_after(PROBE_SECONDS):
