@@ -22,12 +22,15 @@ class Reaper:
         self._last_read: float | None = None
 
     async def reap(self) -> None:
-        began = trio.current_time()
         try:
-            counters = await self._links.counters()
-        except DatabaseAway:
+            await self._reap()
+        except DatabaseAway:  # also when only commits fail: then nobody could renew
             self._seen.clear()
             raise
+
+    async def _reap(self) -> None:
+        began = trio.current_time()
+        counters = await self._links.counters()
         read = trio.current_time()
         if self._last_read is None or read - self._last_read > self._heartbeat:
             self._seen.clear()  # nobody watched meanwhile, and perhaps nobody could renew
