@@ -38,6 +38,9 @@ class NodeSync:
         if not new.enabled:
             await self._end(link)
             return
+        if self._stopping.pop(link, None) is not None:  # it takes no work until its next hello
+            link.close(LinkClose(CloseCode.TOKEN, "this node was disabled, and is enabled again: get a new token"))
+            return
         if new.tokens_valid_from > old.tokens_valid_from:
             link.close(LinkClose(CloseCode.TOKEN, "the node's key or token has changed: register again"))
             return
