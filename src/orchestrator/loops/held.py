@@ -20,5 +20,5 @@ async def sync_held(links: Links, registry: Registry) -> None:
         link = registry.get(node)
         if link is None or link.made_at > asked_at:
             continue
-        link.compare(rows, asked_at)
-        link.stop([(row.ref, row.stop_reason) for row in rows if row.stop_reason])
+        held = link.compare(rows, asked_at)
+        link.stop([(row.ref, row.stop_reason) for row in held if row.stop_reason])
