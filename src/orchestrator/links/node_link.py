@@ -80,8 +80,6 @@ class NodeLink:
         self.attempts: dict[AssignmentId, Tracked] = {}
         self._left: dict[AssignmentId, float] = {}
         """When those that have stopped since the last comparison did so."""
-        self._left: dict[AssignmentId, float] = {}
-        """When those that have stopped since the last comparison did so."""
         self.made_at = trio.current_time()
         for one in takeover.occupied:
             self._track(one)
