@@ -17,6 +17,8 @@ from orchestrator.local.postgres import open_postgres
 from orchestrator.local.state import open_state
 from orchestrator.store.migrate import migrate_up
 
+ANSWER_SECONDS = 30.0
+
 # Triggers of the run, in a schema of its own: what changed after an attempt or a job had ended, and who was where.
 AUDIT = """
 CREATE SCHEMA chaos;
@@ -96,6 +98,12 @@ class PostgreSQL:
             self._signal(pids, signal.SIGCONT)
 
     async def query(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        """Waits for a server that was just killed."""
+        with trio.move_on_after(ANSWER_SECONDS):
+            while True:
+                with suppress(psycopg.OperationalError):
+                    return await trio.to_thread.run_sync(self._query, statement, values)
+                await trio.sleep(0.2)
         return await trio.to_thread.run_sync(self._query, statement, values)
 
     def _query(self, statement: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:

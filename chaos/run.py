@@ -19,6 +19,8 @@ from chaos.world import World, open_world
 
 START_SECONDS = 60.0
 CALM_SECONDS = 120.0
+CALM_SECONDS_IF_PLANTED = 40.0
+"""A system with a fault in it may never come to rest."""
 QUIET_SECONDS = 30.0
 OPEN_TASKS = "SELECT count(*) AS open FROM tasks WHERE NOT closed"
 
@@ -44,7 +46,8 @@ async def _run(plan: Plan, folder: Path, planted: str | None) -> Verdict:
     async with open_world(folder, planted) as world, httpx.AsyncClient(base_url=world.gateway) as http:
         client, faults = Client(world, http), Faults(world)
         await _start(world)
-        with trio.move_on_after(plan.seconds + CALM_SECONDS):
+        calm = CALM_SECONDS_IF_PLANTED if planted else CALM_SECONDS
+        with trio.move_on_after(plan.seconds + calm):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(keep_up, world)
                 async with trio.open_nursery() as work:
@@ -53,7 +56,7 @@ async def _run(plan: Plan, folder: Path, planted: str | None) -> Verdict:
                 await _wait_closed(world)
                 nursery.cancel_scope.cancel()
         (folder / "faults").write_text("\n".join(world.told) + "\n")
-        left = await _settle(world)
+        left = await _settle(world, QUIET_SECONDS / 3 if planted else QUIET_SECONDS)
         found: Evidence = await collect(world, plan, client.promised, left)
         findings = judge(found)
         (folder / "findings").write_text("\n".join(findings) + "\n")
@@ -71,9 +74,9 @@ async def _wait_closed(world: World) -> None:
         await trio.sleep(0.2)
 
 
-async def _settle(world: World) -> list[str]:
+async def _settle(world: World, seconds: float) -> list[str]:
     """What is left once there was time to clean up; then everything is stopped as an operator would."""
-    await until(lambda: not left_on_nodes(world), QUIET_SECONDS)
+    await until(lambda: not left_on_nodes(world), seconds)
     left = left_on_nodes(world)
     for name in reversed(world.processes):
         code = await world.processes[name].stop()

@@ -110,6 +110,26 @@ class LinkMachine(RuleBasedStateMachine):
             else:
                 node.end(attempt, "completed")
 
+    @rule(n=NODES, data=st.binary(min_size=1, max_size=4), ends=st.booleans())
+    def go_on(self, n: int, data: bytes, ends: bool) -> None:
+        """What usually happens, so that chance has something to disturb; the server has yet to read it."""
+        node = self.nodes[n]
+        if node.link is None:
+            self.dial(n)
+        self.claim(n)
+        while node.link is not None and node.link.down:
+            self.arrive_at_node(n, False)
+        node.sync()
+        for attempt in list(node.attempts):
+            if attempt.stage is Stage.TAKEN:
+                node.run(attempt)
+            if attempt.stage is Stage.RUNNING:
+                node.print(attempt, data)
+                if ends:
+                    node.end(attempt, "completed")
+        node.sync()
+        node.send(100)
+
     @rule(pick=CHANCE)
     def cancel(self, pick: int) -> None:
         open_jobs = [job for job in self.server.jobs.values() if not job.status.is_ended]
