@@ -17,6 +17,10 @@ from orchestrator.store.refusals import Refusal, note_refusals
 LASTING_REFUSALS = ("unsupported", "forbidden_here")
 
 
+def weight_of(fact: Fact) -> int:
+    return len(fact.data) + 200 if isinstance(fact, Output) else 200
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What one link has to tell, in spool order."""
@@ -27,7 +31,7 @@ class Report:
 
     @property
     def weight(self) -> int:
-        return sum(len(f.data) if isinstance(f, Output) else 200 for f in self.facts)
+        return sum(weight_of(fact) for fact in self.facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from orchestrator.app.links import AlreadyLinked, Hello, Takeover
 from orchestrator.app.reports import LASTING_REFUSALS, Judged, LinkLost, Report
 from orchestrator.domain.errors import AppError, DatabaseAway
 from orchestrator.domain.ids import LinkId, NodeId
-from orchestrator.domain.reports import Accepted, Fact, NotListed, Rejected
+from orchestrator.domain.reports import Accepted, NotListed, Rejected
 from orchestrator.faults import reach
+from orchestrator.links.backlog import Backlog, Entry
 from orchestrator.links.channel import Channel, next_message
 from orchestrator.links.close import LinkClose
 from orchestrator.links.node_link import NodeLink
@@ -27,8 +28,6 @@ OUTBOX = 2000
 SENDING_SECONDS = 1.0
 CLOSE_SECONDS = 3.0
 SILENCE_HEARTBEATS = 1.5
-MOST_FACTS = 1000
-PENDING_FACTS = 4000
 OLDEST_AGENT = "0.1.0"
 
 
@@ -41,7 +40,7 @@ class Session:
         self._slug = slug
         self._service = service
         self._hello = hello
-        self._pending: list[tuple[int | None, Fact | None]] = []
+        self._backlog = Backlog()
         self._told = trio.Event()
         self._taken = trio.Event()
         self._beat = trio.Event()
@@ -175,7 +174,7 @@ class Session:
         self._beat.set()
         at = now()
         silence = self._link.heartbeat(beat)
-        found: list[tuple[int | None, Fact | None]] = [(None, Accepted(ref, at)) for ref in silence.accepted]
+        found: list[Entry] = [(None, Accepted(ref, at)) for ref in silence.accepted]
         found += [(None, NotListed(ref, at)) for ref in silence.gone]
         await self._tell(found)
         if silence.resend:
@@ -183,28 +182,28 @@ class Session:
             self._link.give(again)
         self._service.changed()
 
-    async def _tell(self, entries: list[tuple[int | None, Fact | None]]) -> None:
+    async def _tell(self, entries: list[Entry]) -> None:
         """Hands facts to the reporter; waits while it has plenty, and with that the node's reading end waits too."""
         for _, fact in entries:
             if fact is not None:
                 self._link.heard_of(fact.ref)
-        self._pending += entries
+        self._backlog.add(entries)
         self._told.set()
-        while len(self._pending) > PENDING_FACTS:
+        while self._backlog.is_full:
             self._taken = trio.Event()
             await self._taken.wait()
 
     async def _report(self) -> None:
         while True:
             await self._told.wait()
-            entries, self._pending = self._pending[:MOST_FACTS], self._pending[MOST_FACTS:]
+            entries = self._backlog.take()
             self._taken.set()
             if not entries:
                 self._told = trio.Event()
                 continue
             await self._commit(entries)
 
-    async def _commit(self, entries: list[tuple[int | None, Fact | None]]) -> None:
+    async def _commit(self, entries: list[Entry]) -> None:
         known = tuple(fact for _, fact in entries if fact is not None)
         judged = Judged()
         if known:
@@ -233,7 +232,7 @@ class Session:
                 raise lost(error.other) from error
 
 
-def _settled_position(entries: list[tuple[int | None, Fact | None]], settled: int) -> int | None:
+def _settled_position(entries: list[Entry], settled: int) -> int | None:
     """The highest position below which everything is settled."""
     highest: int | None = None
     for position, fact in entries:
