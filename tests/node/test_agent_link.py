@@ -233,6 +233,16 @@ async def test_taken_over_before_welcome_dials_again_and_after_it_ends_naming_th
         assert marked(job["assignment_id"]) == []
 
 
+async def test_taken_over_by_a_hello_of_its_own_that_nobody_answered_it_dials_again(home: Path) -> None:
+    """A control-plane may commit it after the next link was made."""
+    async with open_fake_server() as server, agent(server.url, home / "state"):
+        unanswered = await server.next_link()
+        await unanswered.drop()
+        link = await server.linked()
+        await link.close(4409, "taken over")
+        await server.linked()
+
+
 async def test_an_expired_token_is_renewed(home: Path) -> None:
     async with open_fake_server() as server, agent(server.url, home / "state"):
         link = await server.linked()

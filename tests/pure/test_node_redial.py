@@ -18,6 +18,7 @@ from node_agent.redial import MOST_SECONDS, Ended, Next, next_after, pause
         (Ended("", code=4408, welcomed=True), Next.DIAL),
         (Ended("", code=4409), Next.WAIT),
         (Ended("", code=4409, welcomed=True), Next.DISPLACED),
+        (Ended("", code=4409, welcomed=True, crossed=True), Next.DIAL),
         (Ended("", code=4401, welcomed=True), Next.NEW_TOKEN),
         (Ended("", code=1008, welcomed=True), Next.WAIT),
         (Ended("", status=401), Next.NEW_TOKEN),

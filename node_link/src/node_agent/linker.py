@@ -3,6 +3,7 @@
 import logging
 import random
 from itertools import cycle
+from math import inf
 
 import trio
 
@@ -11,8 +12,14 @@ from node_agent.link import Closed, NotLinked, with_socket
 from node_agent.redial import Ended, Next, next_after, pause
 from node_agent.register import Registrar
 from node_agent.session import Parts, Session
+from node_link.session import CloseCode
 
 log = logging.getLogger("cynode.node.link")
+
+
+CROSSING_SECONDS = 30.0
+"""So long a hello that nobody answered may still be on its way to a commit, and displace a later link of ours."""
+_WITHOUT_ANSWER = (1006, CloseCode.SILENT)
 
 
 class Displaced(Exception):
@@ -26,6 +33,7 @@ class Linker:
         self._parts = parts
         self._heartbeat = 10.0
         self._failures = 0
+        self._unanswered = -inf
         self.last_trouble = "not linked yet"
 
     async def run(self) -> None:
@@ -49,13 +57,16 @@ class Linker:
         try:
             await with_socket(base, self._registrar.token, self._registrar.tls, session.run)
         except Closed as closed:
-            ended = Ended(f"{base}: {closed}", code=closed.code, welcomed=session.welcomed)
+            crossed = trio.current_time() - self._unanswered < CROSSING_SECONDS
+            ended = Ended(f"{base}: {closed}", code=closed.code, welcomed=session.welcomed, crossed=crossed)
         except NotLinked as error:
             ended = Ended(str(error), status=error.status)
         else:
             ended = Ended(f"{base}: the connection broke", welcomed=session.welcomed)
         if session.welcomed:
             self._heartbeat = session.interval
+        elif session.greeted and ended.code in (None, *_WITHOUT_ANSWER):
+            self._unanswered = trio.current_time()
         self.last_trouble = ended.text
         return ended
 

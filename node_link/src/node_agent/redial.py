@@ -28,11 +28,15 @@ class Ended:
     code: int | None = None
     status: int | None = None
     welcomed: bool = False
+    crossed: bool = False
+    """An earlier hello of ours was never answered, so that it may be what has taken over."""
 
 
 def next_after(ended: Ended) -> Next:
     if ended.code == CloseCode.TAKEN_OVER:
-        return Next.DISPLACED if ended.welcomed else Next.WAIT
+        if ended.welcomed:
+            return Next.DIAL if ended.crossed else Next.DISPLACED
+        return Next.WAIT
     if ended.code == CloseCode.TOKEN or ended.status == 401:
         return Next.NEW_TOKEN
     if ended.code == CloseCode.REFUSED or ended.status in (403, 404):

@@ -74,6 +74,7 @@ class Session:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._state = LinkState.OPENED
+        self.greeted = False
         self.welcomed = False
         self.interval = 10.0
 
@@ -92,6 +93,7 @@ class Session:
 
     async def _greet(self, socket: Socket) -> None:
         hello = self._parts.hello()
+        self.greeted = True
         faults.reach(_BEFORE_SEND["hello"])
         await socket.send(encode(hello))
         faults.reach(_AFTER_SEND["hello"])
