@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 from pydantic import SecretStr
@@ -105,13 +106,17 @@ async def _greet(at: Addresses, state: StateFolder, db: Database, node: LocalNod
     """Waits until a task would run, then says what to type next; or says what keeps it from running."""
     checks: list[Check] = [SchemaCheck(db), Nodes(db).why_not_dispatchable]
     reason: str | None = "it has not linked yet"
+    said: dict[str, Any] = {}
     with trio.move_on_after(READY_SECONDS):
         while (reason := await first_reason(checks)) is not None:  # noqa: ASYNC110 - it waits for another process
             await trio.sleep(0.05)
+        reason = "it has not linked yet"  # the rows of a run that was killed still call it linked, until its lease ends
+        while not (said := await node.status()).get("linked"):  # noqa: ASYNC110 - and again
+            await trio.sleep(0.2)
+        reason = None
     if reason is not None:
         _line(f"node {node.slug}", "away", f"{reason}; its log is {node.log_file}")
     else:
-        said = await node.status()
         runtimes = [str(name) for name in said.get("offered", [])]
         _line(f"node {node.slug}", "linked", f"runs jobs with {', '.join(runtimes) or 'nothing'}")
         _warn_of_no_sandbox(runtimes)

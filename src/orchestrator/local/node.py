@@ -58,9 +58,11 @@ class LocalNode:
             )
 
     async def status(self) -> dict[str, Any]:
-        """What the agent says of itself: `ready`, `why_not`, `runtimes`."""
+        """What the agent says of itself: `linked`, `why_not`, `offered`."""
         command = [sys.executable, "-m", "node_agent", "--json", "status"]
-        done = await trio.run_process(command, env=self.environment(), capture_stdout=True, check=False)
+        done = await trio.run_process(
+            command, env=self.environment(), capture_stdout=True, stderr=subprocess.DEVNULL, check=False
+        )
         return dict(json.loads(done.stdout or b"{}"))
 
 
