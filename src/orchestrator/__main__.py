@@ -2,10 +2,12 @@
 
 import sys
 
-from orchestrator.cli.main import run
-
 
 def main() -> None:
+    try:
+        from orchestrator.cli.main import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))
 
 

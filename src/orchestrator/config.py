@@ -29,6 +29,7 @@ SERVICES: tuple[Service, ...] = get_args(Service)
 SHORTEST_PASSWORD = 8
 IN_DEVELOPMENT = "for development only"
 """What stands for a secret that is not set, in development mode."""
+NO_DATABASE_URL = "DATABASE_URL: is not set; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
 class BadSettings(Exception):
@@ -148,7 +149,7 @@ def find_faults(settings: Settings, services: Iterable[Service]) -> list[str]:
     """Why these services must not start with these settings."""
     faults = []
     if settings.database_url is None:
-        faults.append("DATABASE_URL: is not set; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+        faults.append(NO_DATABASE_URL)
     if settings.node_lease_seconds < 3 * settings.node_heartbeat_seconds:
         faults.append("NODE_LEASE_SECONDS: must be at least three times NODE_HEARTBEAT_SECONDS")
     first = settings.bootstrap_admin_password

@@ -90,7 +90,7 @@ def _told(error: BaseException) -> Failure | None:
     if isinstance(error, BadSettings):
         return Failure(Exit.USAGE, "\n        ".join(shown(fault) for fault in error.faults))
     if isinstance(error, CannotStart | server.CannotListen):
-        return Failure(Exit.INTERNAL, shown(error, keep="\n"))
+        return Failure(Exit.CONFLICT, shown(error, keep="\n"))
     if isinstance(error, server.DatabaseAway):
         return Failure(Exit.GATEWAY, f"the database of DATABASE_URL does not answer: {shown(error)}")
     if isinstance(error, server.AppError):

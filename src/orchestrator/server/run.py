@@ -9,7 +9,7 @@ import trio
 
 from orchestrator.app.passwords import Passwords
 from orchestrator.app.users import Change, NewUser, Users
-from orchestrator.config import Service, Settings, require_sound
+from orchestrator.config import NO_DATABASE_URL, BadSettings, Service, Settings, require_sound
 from orchestrator.domain.errors import Invalid
 from orchestrator.domain.users import Role
 from orchestrator.observe import set_up_logs
@@ -56,7 +56,7 @@ async def stop_on_signal(
 
 def dsn_of(settings: Settings) -> str:
     if settings.database_url is None:
-        raise Invalid("DATABASE_URL is not set; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+        raise BadSettings([NO_DATABASE_URL])
     return str(settings.database_url)
 
 
