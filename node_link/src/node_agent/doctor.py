@@ -41,7 +41,7 @@ def _print_runtime(one: Found, out: TextIO) -> None:
     state = "works" if one.runtime is not None else "missing"
     print(f"{one.name:<11} {state:<8} {one.detail}", file=out)
     if one.runtime is not None and not one.runtime.limits and one.name != "noop":
-        print(f"{'':<20} memory, CPU and process limits are not real here: no job that names resources", file=out)
+        print(f"{'':<20} memory, CPU and process limits are not real here: jobs that name them go elsewhere", file=out)
     if one.install:
         print(f"{'':<20} to mend it: {one.install}", file=out)
     if one.name == "docker":

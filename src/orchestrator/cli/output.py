@@ -80,7 +80,7 @@ class Printer:
         if isinstance(value, Mapping):
             value = ", ".join(f"{key}={item}" for key, item in value.items())
         elif isinstance(value, list | tuple):
-            value = ", ".join(str(item) for item in value)
+            value = ", ".join(json.dumps(item) if isinstance(item, Mapping | list) else str(item) for item in value)
         text = shown(value)
         colour = COLOURS.get(text) if self.colour and sys.stdout.isatty() else None
         return click.style(text, fg=colour) if colour else text

@@ -167,4 +167,4 @@ def read_project_id(text: str) -> ProjectId | None:
 def _check_prompt(wanted: TaskWanted) -> None:
     most = LONGEST_PROMPT[wanted.input_mode]
     if len(wanted.prompt) > most or len(wanted.prompt.encode()) > most:
-        raise TooLarge(f"prompt: a {wanted.input_mode} may have at most {most >> 10} KiB of UTF-8 text", field="prompt")
+        raise TooLarge(f"prompt: {wanted.input_mode} may have at most {most >> 10} KiB of UTF-8 text", field="prompt")
