@@ -66,6 +66,10 @@ class Agent:
     found: list[Found] = field(default_factory=list)
     tools: Tools = field(default_factory=Tools)
     capability: dict[str, Any] = field(default_factory=dict)
+    told: str = ""
+    """The hash of the report that the orchestrator has, as far as is known."""
+    told_for_certain: bool = False
+    """False after a change: nobody answers what a link carries, so it is told again on the next one."""
     settings: NodeSettings | None = None
     linker: Linker | None = None
     stopping: bool = False
@@ -124,6 +128,7 @@ class Agent:
             self.runner.remove_folder(path)
         self.capability = await self._collect()
         await self.registrar.register(self.capability)
+        self.told, self.told_for_certain = capabilities.hash_of(self.capability), True
         await self._fetch_config()
         self.linker = Linker(self.config, self.registrar, self._parts())
         async with trio.open_nursery() as nursery:
@@ -205,6 +210,8 @@ class Agent:
                 f"the control-plane needs cynode-node {welcome.oldest_agent_version} or later, "
                 f"and this is {agent_version()}: install a newer one"
             )
+        if not self.told_for_certain:
+            self.told = ""
         log.info("linked", extra={"link_id": str(welcome.link_id), "node_slug": self.config.slug})
 
     async def _configure(self, message: Config) -> None:
@@ -224,13 +231,18 @@ class Agent:
             await trio.sleep(CHECK_SECONDS)
             if Tools.look() != self.tools:
                 await self._find_runtimes()
-            report = await self._collect()
-            if capabilities.hash_of(report) != capabilities.hash_of(self.capability):
-                self.capability = report
-                if self.outbox.linked:
-                    self.outbox.post(Capability(capability=report, capability_hash=capabilities.hash_of(report)))
-                else:
-                    await self.registrar.report(report)
+            self.capability = await self._collect()
+            await self._report_capability()
+
+    async def _report_capability(self) -> None:
+        report, hashed = self.capability, capabilities.hash_of(self.capability)
+        if hashed == self.told:
+            return
+        self.told, self.told_for_certain = hashed, False
+        if self.outbox.linked:
+            self.outbox.post(Capability(capability=report, capability_hash=hashed))
+        else:
+            await self.registrar.report(report)
 
     # stopping
 
