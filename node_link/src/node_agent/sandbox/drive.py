@@ -38,10 +38,6 @@ class Box(Protocol):
         """The child has ended or must: leaves no process of the job. May be called twice."""
 
 
-class StartFailed(Exception):
-    """The sandbox could not even be set up; the text says why."""
-
-
 def not_started(why: str) -> Ending:
     return Ending("failed", started=False, error=f"sandbox_start: {why.strip() or 'no reason was given'}"[:2000])
 
