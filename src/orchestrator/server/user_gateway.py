@@ -3,6 +3,7 @@
 import logging
 
 import trio
+from quart_trio import QuartTrio
 
 from orchestrator.api.auth import UserGate
 from orchestrator.api.health import Check, health_routes
@@ -54,29 +55,9 @@ async def serve_user_gateway(
     users = Users(db, passwords)
     principals = Principals(db)
     sessions = Sessions(db, tokens_of(settings), passwords, LoginLimits(settings.rate_limit_per_minute), principals)
-    gate = UserGate(sessions.authenticate, settings.trusted_proxies)
     watch = Watch(db)
     submissions = Submissions(db)
-    nodes = Nodes(db)
-    tasks = Tasks(db, submissions, JobRules(default_attempts=settings.job_max_attempts))
-    results = Results(db, watch)
-    rule = SandboxRule(db, process_for_admins_only=settings.process_jobs == "admins")
-    checks: list[Check] = [SchemaCheck(db)]
-    if settings.ready_requires == "node":
-        checks.append(nodes.why_not_dispatchable)
-    app = create_user_gateway(
-        [
-            health_routes(checks),
-            auth_routes(sessions, gate),
-            user_routes(users, sessions, gate),
-            task_routes(tasks, results, gate, rule),
-            event_routes(TaskEvents(db, watch), gate, sessions.revalidate),
-            job_routes(results, gate),
-            queue_routes(tasks, gate),
-            node_routes(nodes, gate),
-            node_token_routes(JoinTokens(db), gate),
-        ]
-    )
+    app = build_app(settings, db, users, sessions, submissions, watch)
 
     async def shutdown() -> None:
         await stopping.wait()
@@ -96,6 +77,32 @@ async def serve_user_gateway(
             task_status=task_status,
         )
         background.cancel_scope.cancel()
+
+
+def build_app(
+    settings: Settings, db: Database, users: Users, sessions: Sessions, submissions: Submissions, watch: Watch
+) -> QuartTrio:
+    gate = UserGate(sessions.authenticate, settings.trusted_proxies)
+    nodes = Nodes(db)
+    tasks = Tasks(db, submissions, JobRules(default_attempts=settings.job_max_attempts))
+    results = Results(db, watch)
+    rule = SandboxRule(db, process_for_admins_only=settings.process_jobs == "admins")
+    checks: list[Check] = [SchemaCheck(db)]
+    if settings.ready_requires == "node":
+        checks.append(nodes.why_not_dispatchable)
+    return create_user_gateway(
+        [
+            health_routes(checks),
+            auth_routes(sessions, gate),
+            user_routes(users, sessions, gate),
+            task_routes(tasks, results, gate, rule),
+            event_routes(TaskEvents(db, watch), gate, sessions.revalidate),
+            job_routes(results, gate),
+            queue_routes(tasks, gate),
+            node_routes(nodes, gate),
+            node_token_routes(JoinTokens(db), gate),
+        ]
+    )
 
 
 async def _first_admin(users: Users, settings: Settings) -> None:
