@@ -6,6 +6,7 @@ shielded, one client that reads nothing would keep the whole server from stoppin
 """
 
 import logging
+import math
 from itertools import chain
 from typing import Any
 from uuid import uuid4
@@ -13,15 +14,16 @@ from uuid import uuid4
 import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, RawData
+from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol.events import Response as ResponseEvent
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from orchestrator.api.intake import INTAKE, Intake
 from orchestrator.api.limits import Limits
 from orchestrator.api.problems import PROBLEM_JSON, Problem, reason_phrase
 
@@ -35,6 +37,10 @@ class ClientConnection(TCPServer):
     ) -> None:
         super().__init__(app, config, context, {}, stream)  # type: ignore[arg-type]
         self._limits = limits
+        self._open = trio.CancelScope()
+        self._busy = False
+        self._idle = trio.CancelScope(deadline=trio.current_time() + config.keep_alive_timeout)
+        self._turned_idle = trio.Event()
 
     async def run(self) -> None:
         """A connection that breaks ends alone; the errors named are those that a client can cause."""
@@ -56,10 +62,31 @@ class ClientConnection(TCPServer):
                 self.app, self.config, self.context, group, state, False, client, server, self.protocol_send
             )
             self.protocol.guard(self._limits, self.linger)  # type: ignore[attr-defined]
-            await self.idle_task.restart(group, self._idle_timeout)
+            group.spawn(self._end_when_idle)
             await self._read_data()
+            self._open.cancel()
+
+    async def _end_when_idle(self) -> None:
+        """One child for the whole life of a connection; Hypercorn starts one after each request."""
+        with self._open:
+            with self._idle:
+                await self.context.terminated.wait()
+            while self._busy:  # a server that stops lets the answer go out
+                await self._turned_idle.wait()
+            with trio.CancelScope(shield=True):
+                await self._initiate_server_close()
+
+    def _note_idleness(self, *, idle: bool) -> None:
+        self._busy = not idle
+        self._idle.deadline = trio.current_time() + self.config.keep_alive_timeout if idle else math.inf
+        if idle:
+            self._turned_idle.set()
+            self._turned_idle = trio.Event()
 
     async def protocol_send(self, event: Any) -> None:
+        if isinstance(event, Updated):
+            self._note_idleness(idle=event.idle)
+            return
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
@@ -82,27 +109,22 @@ class ClientConnection(TCPServer):
 class AppTasks(TaskGroup):
     async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
         """What an app that has ended left unread is read here: Hypercorn's reader blocks on it, and with it the end."""
+        intake = Intake(config.max_app_queue_size)
+        scope.setdefault("extensions", {})[INTAKE] = intake
 
         async def app_and_rest(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
-            over = False
-
-            async def receive_and_note() -> Any:
-                nonlocal over
-                event = await receive()
-                over = over or event["type"].endswith(".disconnect")
-                return event
-
             try:
-                await app(scope, receive_and_note, send, sync_spawn, call_soon)
+                await app(scope, receive, send, sync_spawn, call_soon)
             finally:
-                if not over:
-                    self.spawn(_read_the_rest, receive)
+                if not (intake.gone or intake.complete):
+                    self.spawn(_read_the_rest, intake)
 
-        return await super().spawn_app(app_and_rest, config, scope, send)
+        self.spawn(_handle, app_and_rest, config, scope, intake.receive, send, None, None)
+        return intake.put
 
 
-async def _read_the_rest(receive: Any) -> None:
-    while not (await receive())["type"].endswith(".disconnect"):
+async def _read_the_rest(intake: Intake) -> None:
+    while not (await intake.receive())["type"].endswith(".disconnect"):
         pass
 
 
@@ -112,6 +134,7 @@ class ClientProtocol(H11Protocol):
         self._linger = linger
         self._begun: float | None = None
         self._waiting: trio.CancelScope | None = None
+        self._head = b""
 
     async def handle(self, event: Any) -> None:
         incoming = isinstance(event, RawData) and bool(event.data) and self.stream is None
@@ -129,6 +152,20 @@ class ClientProtocol(H11Protocol):
             seconds = f"{self._limits.request_seconds:g}"
             await self._answer_at_once(Problem(408, f"the headers were not complete after {seconds} s"))
             await self.send(Closed())
+
+    async def _send_h11_event(self, event: Any) -> None:
+        """The head of an answer whose length is known waits for the first piece of it: one packet, not two."""
+        try:
+            data = self.connection.send(event)
+        except h11.LocalProtocolError:
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        data, self._head = self._head + (data or b""), b""
+        if isinstance(event, h11.Response) and any(name == b"content-length" for name, _ in event.headers):
+            self._head = data
+        elif data:
+            await self.send(RawData(data=data))
 
     async def _create_stream(self, request: h11.Request) -> None:
         self.connection_state = ConnectionState({"begun": self._begun or trio.current_time()})

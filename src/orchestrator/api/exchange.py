@@ -91,6 +91,9 @@ class Exchange:
 
     async def _finish(self, message: Message) -> None:
         """The end of an answer: what the client still sends is taken off its reader meanwhile, which else blocks."""
+        if self._complete:
+            await self._send(message)
+            return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._drain)
             await self._send(message)

@@ -29,7 +29,7 @@ class Guard:
     def __init__(self, app: App, limits: Limits | None = None) -> None:
         self._app = app
         self._limits = limits or Limits()
-        self._log = structlog.stdlib.get_logger("request")
+        self._log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("request").bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -39,11 +39,11 @@ class Guard:
         request_id = choose_id(scope["headers"])
         state = {**(scope.get("state") or {}), "request_id": request_id, "facts": facts}
         scope = {**scope, **plain_path(scope), "state": state}
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            if scope["type"] == "http":
-                await self._answer(scope, receive, send, request_id, facts)
-            else:
-                await self._converse(scope, receive, send, request_id, facts)
+        structlog.contextvars.bind_contextvars(request_id=request_id)  # of this request's own task
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send, request_id, facts)
+        else:
+            await self._converse(scope, receive, send, request_id, facts)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, facts: Any) -> None:
         exchange = Exchange(self._limits, receive, send, request_id)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from quart import Quart, Response, request
 
 from orchestrator.api.problems import install_problems
+from orchestrator.api.quart_http import HttpConnection
 from orchestrator.domain.errors import Invalid
 
 DEEPEST = 64
@@ -25,6 +26,7 @@ class Body(BaseModel):
 
 def prepare_app(app: Quart) -> None:
     """For each service's app, before its routes: problem+json, no redirects, limits left to the guard."""
+    app.asgi_http_class = HttpConnection
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
