@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from node_link.messages import Message
+from node_link.messages import Heartbeat, Message
 from node_link.session import CloseCode
 from orchestrator.app.links import NodeSettings, Occupied, Takeover
 from orchestrator.app.reports import AttemptState, Judged
@@ -61,9 +61,11 @@ class PlayedLinks:
         return 0
 
 
-def linked(occupied: Sequence[Occupied] = ()) -> tuple[Registry, NodeLink, trio.MemoryReceiveChannel[Message]]:
+def linked(
+    occupied: Sequence[Occupied] = (), kill: Sequence[Ref] = ()
+) -> tuple[Registry, NodeLink, trio.MemoryReceiveChannel[Message]]:
     send, receive = trio.open_memory_channel[Message](100)
-    link = NodeLink("n", NODE, "s", Takeover(LinkId(uuid4()), (), (), (), tuple(occupied)), 4, ENABLED, send)  # type: ignore[arg-type]
+    link = NodeLink("n", NODE, "s", Takeover(LinkId(uuid4()), (), tuple(kill), (), tuple(occupied)), 4, ENABLED, send)  # type: ignore[arg-type]
     registry = Registry()
     registry.add(link)
     return registry, link, receive
@@ -123,3 +125,24 @@ async def test_what_stopped_while_the_rows_were_read_is_not_taken_for_held(
     assert link.attempts == {}
     with pytest.raises(trio.WouldBlock):
         said.receive_nowait()
+
+
+async def test_what_welcome_kills_holds_its_slot_until_the_node_says_that_it_has_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its lease had ended, so that its row is over: no row tells when the process is."""
+    del autojump_clock
+    ref = Ref(JobId(uuid4()), 1, AssignmentId(uuid4()))
+    registry, link, _said = linked(kill=[ref])
+    await trio.sleep(1)
+    await sync_held(PlayedLinks(), registry)  # type: ignore[arg-type]
+    opened = link.open()
+    assert opened is not None
+    assert opened.free == 3
+    beat = Heartbeat(held=())
+    assert link.heartbeat(beat).gone == ()
+    assert link.heartbeat(beat).gone == (ref,)
+    assert link.committed(Judged(1, states={ref.assignment_id: AttemptState(True, True, True, True)}))
+    opened = link.open()
+    assert opened is not None
+    assert opened.free == 4

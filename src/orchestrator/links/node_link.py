@@ -39,6 +39,8 @@ class Tracked:
     silent: int = 0
     stop_sent: str | None = None
     overdue_told: bool = False
+    killed: bool = False
+    """Its row is long over, and the welcome told the node to end it: the node alone says when nothing of it is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,11 @@ class NodeLink:
         self.made_at = trio.current_time()
         for one in takeover.occupied:
             self._track(one)
+        for ref in takeover.kill:
+            if ref.assignment_id not in self.attempts:
+                self.attempts[ref.assignment_id] = Tracked(
+                    ref, 0, self.made_at, answered=True, accepted=True, started=True, stopping=True, killed=True
+                )
         self._note_emptiness()
 
     def _track(self, one: Occupied) -> None:
@@ -101,7 +108,11 @@ class NodeLink:
         self._left = {assignment: at for assignment, at in self._left.items() if at >= read_at}
         rows = [row for row in rows if row.ref.assignment_id not in self._left]
         known = {row.ref.assignment_id for row in rows}
-        gone = [a for a, tracked in self.attempts.items() if a not in known and tracked.since < read_at]
+        gone = [
+            a
+            for a, tracked in self.attempts.items()
+            if a not in known and tracked.since < read_at and not tracked.killed
+        ]
         for assignment in gone:
             del self.attempts[assignment]
         for row in rows:
