@@ -24,6 +24,7 @@ DOCUMENTS = [
     "docs/architecture.md",
     "docs/operating.md",
     "docs/protocol.md",
+    "docs/reliability.md",
     "node_link/README.md",
 ]
 PYPROJECTS = ["pyproject.toml", "node_link/pyproject.toml"]
