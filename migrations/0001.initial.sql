@@ -202,6 +202,7 @@ CREATE TABLE node_links (
     lease text NOT NULL DEFAULT 'free' CONSTRAINT node_links_lease CHECK (lease IN ('free', 'held', 'expired')),
     spool_id text,
     agent_start_id text,
+    dial bigint NOT NULL DEFAULT 0,
     renewals bigint NOT NULL DEFAULT 0,
     control_plane uuid,
     since timestamptz NOT NULL DEFAULT now(),

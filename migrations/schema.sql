@@ -170,6 +170,7 @@ CREATE TABLE public.node_links (
     lease text DEFAULT 'free'::text NOT NULL,
     spool_id text,
     agent_start_id text,
+    dial bigint DEFAULT 0 NOT NULL,
     renewals bigint DEFAULT 0 NOT NULL,
     control_plane uuid,
     since timestamp with time zone DEFAULT now() NOT NULL,

@@ -90,8 +90,10 @@ class Plane:
         await self.db.transact(work)
         return job
 
-    async def hello(self, node: NodeId, slug: str, held: Sequence[Ref] = (), spool: str = "spool") -> Takeover:
-        return await self.links.take_over(Hello(node, slug, spool, "start", "1", 8, tuple(held)))
+    async def hello(
+        self, node: NodeId, slug: str, held: Sequence[Ref] = (), spool: str = "spool", dial: int = 0
+    ) -> Takeover:
+        return await self.links.take_over(Hello(node, slug, spool, "start", "1", 8, tuple(held), dial))
 
     async def claim(self, node: NodeId, takeover: Takeover, free: int, slug: str = "n") -> list[Held]:
         opened = Open(node, takeover.link_id, "spool", slug, free, NodeAbility())

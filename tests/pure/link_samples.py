@@ -18,6 +18,7 @@ SAMPLES: tuple[m.Message, ...] = (
         agent_version="0.1.0",
         agent_start_id="start",
         spool_id="spool",
+        dial=3,
         slots=8,
         prefetch=4,
         held=(m.HeldAttempt(**REF, state="finished"),),

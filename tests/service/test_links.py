@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from orchestrator.app.clock import now
-from orchestrator.app.links import AlreadyLinked
+from orchestrator.app.links import AlreadyLinked, Overtaken
 from orchestrator.app.reports import LinkLost, Report
 from orchestrator.domain.reports import Accepted, BadRecord, NotListed, Rejected
 from orchestrator.domain.states import Outcome
@@ -183,3 +183,26 @@ async def test_a_task_of_two_jobs_ends_with_its_last(db: Database) -> None:
     assert await plane.one("SELECT status FROM tasks") == "running"
     await plane.report(node, link, started(two), finished(two))
     assert await plane.one("SELECT status FROM tasks") == "failed"
+
+
+async def test_a_hello_that_a_later_one_has_overtaken_takes_nothing(db: Database) -> None:
+    """The socket dropped before the welcome, the node dialled again, and the first transaction came second."""
+    plane = Plane(db)
+    await plane.jobs(await plane.user("ann"))
+    node = await plane.node("n")
+    link = await plane.hello(node, "n", dial=2)
+    [held] = await plane.claim(node, link, 1)
+    await plane.report(node, link, started(held))
+    with pytest.raises(Overtaken):
+        await plane.hello(node, "n", dial=1)
+    await plane.report(node, link, finished(held))
+    assert await plane.one("SELECT status FROM tasks") == "completed"
+
+
+async def test_a_release_ends_nothing_of_a_later_link(db: Database) -> None:
+    plane, node, link, held = await one_running(db)
+    later = await plane.hello(node, "n", [ref(held)])
+    assert await plane.links.release(node, link.link_id) == 0
+    assert await plane.one("SELECT status FROM jobs") == "running"
+    assert await plane.links.release(node, later.link_id) == 1
+    assert await plane.one("SELECT lease FROM node_links") == "free"

@@ -70,6 +70,7 @@ class Agent:
     """The hash of the report that the orchestrator has, as far as is known."""
     told_for_certain: bool = False
     """False after a change: nobody answers what a link carries, so it is told again on the next one."""
+    dials: int = 0
     settings: NodeSettings | None = None
     linker: Linker | None = None
     stopping: bool = False
@@ -184,12 +185,14 @@ class Agent:
         )
 
     def _hello(self) -> Hello:
+        self.dials += 1
         return Hello(
             protocol_version=PROTOCOL,
             node_slug=self.config.slug,
             agent_version=agent_version(),
             agent_start_id=self.state.agent_start_id,
             spool_id=self.spool.spool_id,
+            dial=self.dials,
             slots=self.config.slots,
             prefetch=self.config.prefetch,
             held=self.runner.held(),

@@ -24,7 +24,8 @@ HeldState = Literal["taken", "running", "finished"]
 DrainState = Literal["none", "draining"]
 ConfigStatus = Literal["applied", "failed", "rolled_back"]
 
-Name = Annotated[str, Field(min_length=1, max_length=128)]
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+"""No NUL: the database stores none."""
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Age = Annotated[float, Field(ge=0, le=10 * 365 * 86400, allow_inf_nan=False)]
 
@@ -115,9 +116,11 @@ class Hello(Message):
     type: Literal["hello"] = "hello"
     protocol_version: int
     node_slug: Name
-    agent_version: Annotated[str, Field(max_length=64)] = ""
+    agent_version: Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")] = ""
     agent_start_id: Name
     spool_id: Name
+    dial: Count = 0
+    """Rises with each dial of one agent start, so that a hello that was overtaken takes nothing from a later one."""
     slots: Annotated[int, Field(ge=0, le=10_000)]
     prefetch: Annotated[int, Field(ge=0, le=100_000)] = 0
     held: tuple[HeldAttempt, ...] = ()
@@ -226,7 +229,7 @@ class Config(Message):
 
 class ConfigAck(Message):
     type: Literal["config.ack"] = "config.ack"
-    config_version: Annotated[str, Field(max_length=64)]
+    config_version: Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")]
     status: ConfigStatus
     error: Annotated[str, Field(max_length=2000)] | None = None
 

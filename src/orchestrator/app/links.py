@@ -27,6 +27,7 @@ class Hello:
     agent_version: str
     slots: int
     held: tuple[Ref, ...]
+    dial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,10 @@ class AlreadyLinked(Exception):
     """Another agent, with another spool, is linked as this node and alive."""
 
 
+class Overtaken(Exception):
+    """The same agent has dialled again, and that later hello was committed first."""
+
+
 @dataclass(slots=True)
 class _Sorted:
     keep: list[Ref] = field(default_factory=list)
@@ -90,17 +95,21 @@ class Links:
         self._control_plane = control_plane
 
     async def take_over(self, hello: Hello) -> Takeover:
-        """Makes the node this control-plane's, from the commit on. Raises AlreadyLinked."""
+        """Makes the node this control-plane's, from the commit on. Raises AlreadyLinked, Overtaken."""
         link = LinkId(new_id())
 
         async def work(conn: Connection) -> Takeover:
             row = await links.lock_link(conn, hello.node_id)
             if row["link_id"] is not None and row["spool_id"] != hello.spool_id:
                 raise AlreadyLinked(hello.slug)
+            if row["agent_start_id"] == hello.agent_start_id and hello.dial < row["dial"]:
+                raise Overtaken(hello.slug)
             held = {ref.assignment_id: ref for ref in hello.held}
             found = _sort(await attempts.lock_on_node(conn, hello.node_id), held, hello.spool_id)
             await attempts.save(conn, found.changed)
-            await links.take_link(conn, hello.node_id, link, hello.spool_id, hello.agent_start_id, self._control_plane)
+            await links.take_link(
+                conn, hello.node_id, link, hello.spool_id, hello.agent_start_id, self._control_plane, hello.dial
+            )
             await links.note_hello(conn, hello.node_id, hello.agent_version, hello.slots)
             resend = await links.read_held(conn, found.resend) if found.resend else []
             reach("control_plane.hello.before_commit")
@@ -158,11 +167,12 @@ class Links:
         reach("control_plane.expire.after_commit")
         return ended
 
-    async def release(self, node: NodeId) -> int:
-        """Ends the lease of a node that was disabled, and what is open on it, in one commit."""
+    async def release(self, node: NodeId, link: LinkId) -> int:
+        """Ends a disabled node's lease and what is open on it, in one commit; nothing if a later link has the node."""
 
         async def work(conn: Connection) -> int:
-            await links.lock_link(conn, node)
+            if (await links.lock_link(conn, node))["link_id"] != link:
+                return 0
             await links.release_lease(conn, node)
             ended = await _end_all(conn, node)
             reach("control_plane.release.before_commit")

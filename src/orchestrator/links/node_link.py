@@ -211,6 +211,8 @@ class NodeLink:
         if beat.free_slots is not None:
             known = sum(1 for assignment in self.attempts if assignment in listed)
             self._reported_room = max(0, beat.free_slots) + known
+            if beat.free_slots > 0 and not self.settings.draining:
+                self._refuses_until_hello = False  # a rejection that crossed the end of the drain
         resend: list[AssignmentId] = []
         gone: list[Ref] = []
         accepted: list[Ref] = []

@@ -8,11 +8,12 @@ import trio
 from node_link import codec, messages
 from node_link.session import CloseCode, LinkState
 from orchestrator.app.clock import now
-from orchestrator.app.links import AlreadyLinked, Hello, Takeover
+from orchestrator.app.links import AlreadyLinked, Hello, Overtaken, Takeover
 from orchestrator.app.reports import LASTING_REFUSALS, Judged, LinkLost, Report
 from orchestrator.domain.errors import AppError, DatabaseAway
 from orchestrator.domain.ids import LinkId, NodeId
-from orchestrator.domain.reports import Accepted, NotListed, Rejected
+from orchestrator.domain.reports import Accepted, Finished, NotListed, Rejected
+from orchestrator.domain.states import Outcome
 from orchestrator.faults import reach
 from orchestrator.links.backlog import Backlog, Entry
 from orchestrator.links.channel import Channel, next_message
@@ -95,8 +96,11 @@ class Session:
                     hello.agent_version,
                     hello.slots,
                     tuple(ref_of(held) for held in hello.held),
+                    hello.dial,
                 )
             )
+        except Overtaken as error:
+            raise LinkClose(CloseCode.TRY_ANOTHER, "you have dialled again since this hello") from error
         except AlreadyLinked as error:
             raise LinkClose(CloseCode.TAKEN_OVER, f"another agent is linked as {self._slug}") from error
 
@@ -140,7 +144,10 @@ class Session:
         at = now()
         match message:
             case messages.JobsStarted() | messages.JobsOutput() | messages.JobsFinished():
-                await self._tell(list(facts(message, at)))
+                told = list(facts(message, at))
+                if any(isinstance(fact, Finished) and fact.outcome is Outcome.HANDED_BACK for _, fact in told):
+                    self._link.note_rejection("draining")  # it stops: what it got now would wait for its lease to end
+                await self._tell(told)
             case messages.JobsAccepted():
                 await self._tell([(None, Accepted(ref_of(ref), at)) for ref in message.jobs])
             case messages.JobsRejected():

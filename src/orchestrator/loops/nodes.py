@@ -61,5 +61,5 @@ class NodeSync:
             self._stopping[link] = trio.current_time()
             link.send(messages.StopAll(reason="this node was disabled"))
         elif not link.attempts or trio.current_time() - since >= GRACE_SECONDS:
-            await self._links.release(link.node_id)
+            await self._links.release(link.node_id, link.link_id)
             link.close(LinkClose(CloseCode.REFUSED, "this node is disabled"))

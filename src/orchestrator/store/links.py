@@ -11,7 +11,7 @@ ENSURE = "INSERT INTO node_links (node_id) VALUES ($1) ON CONFLICT DO NOTHING"
 LOCK = "SELECT * FROM node_links WHERE node_id = $1 FOR UPDATE"
 TAKE = """
     UPDATE node_links
-       SET link_id = $2, lease = 'held', spool_id = $3, agent_start_id = $4, control_plane = $5,
+       SET link_id = $2, lease = 'held', spool_id = $3, agent_start_id = $4, control_plane = $5, dial = $6,
            renewals = renewals + 1, since = now()
      WHERE node_id = $1
 """
@@ -65,9 +65,9 @@ async def lock_link(conn: Connection, node: NodeId) -> Row:
 
 
 async def take_link(
-    conn: Connection, node: NodeId, link: LinkId, spool_id: str, agent_start_id: str, control_plane: UUID
+    conn: Connection, node: NodeId, link: LinkId, spool_id: str, agent_start_id: str, control_plane: UUID, dial: int
 ) -> None:
-    await conn.execute(TAKE, node, link, spool_id, agent_start_id, control_plane)
+    await conn.execute(TAKE, node, link, spool_id, agent_start_id, control_plane, dial)
 
 
 async def hold_mine(conn: Connection, links: Mapping[NodeId, LinkId]) -> dict[NodeId, LinkId | None]:
