@@ -3,11 +3,26 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from node_link.messages import MAX_FRAME_BYTES, MESSAGES, Message, Record, ReportMessage
+from node_link.messages import (
+    MAX_FRAME_BYTES,
+    MESSAGES,
+    FinishedRecord,
+    Message,
+    OutputRecord,
+    Record,
+    RecordType,
+    ReportMessage,
+    StartedRecord,
+)
 
+_RECORDS: dict[RecordType, TypeAdapter[Any]] = {
+    StartedRecord: TypeAdapter(tuple[StartedRecord, ...]),
+    OutputRecord: TypeAdapter(tuple[OutputRecord, ...]),
+    FinishedRecord: TypeAdapter(tuple[FinishedRecord, ...]),
+}
 BY_TYPE: dict[str, type[Message]] = {m.model_fields["type"].default: m for m in MESSAGES}
 
 P = TypeVar("P", bound=BaseModel)
@@ -78,6 +93,15 @@ def explain(error: ValidationError) -> str:
 
 def records(message: ReportMessage) -> Iterator[Record | tuple[dict[str, Any], str]]:
     """Each record of a report frame, or the raw one with what is wrong with it."""
+    try:
+        whole = _RECORDS[message.record].validate_python(message.jobs)
+    except ValidationError:
+        yield from _one_by_one(message)
+    else:
+        yield from whole
+
+
+def _one_by_one(message: ReportMessage) -> Iterator[Record | tuple[dict[str, Any], str]]:
     for raw in message.jobs:
         try:
             yield message.record.model_validate(raw)

@@ -61,6 +61,8 @@ class JobRow:
     retry_on: frozenset[str]
     error: str | None
     task_status: TaskStatus
+    only_job: bool = False
+    """Of its task, which ends with it."""
     retry_in: float | None = None
     """Seconds before it is queued again, counted by the database, whose clock says when it is due."""
     started_at: datetime | None = None

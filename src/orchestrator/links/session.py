@@ -149,7 +149,7 @@ class Session:
                     self._link.note_rejection("draining")  # it stops: what it got now would wait for its lease to end
                 await self._tell(told)
             case messages.JobsAccepted():
-                await self._tell([(None, Accepted(ref_of(ref), at)) for ref in message.jobs])
+                await self._tell([(None, Accepted(ref_of(ref), at)) for ref in message.jobs], later=True)
             case messages.JobsRejected():
                 for entry in message.jobs:
                     self._link.note_rejection(entry.reason)
@@ -189,13 +189,18 @@ class Session:
             self._link.give(again)
         self._service.changed()
 
-    async def _tell(self, entries: list[Entry]) -> None:
-        """Hands facts to the reporter; waits while it has plenty, and with that the node's reading end waits too."""
+    async def _tell(self, entries: list[Entry], *, later: bool = False) -> None:
+        """Hands facts to the reporter; waits while it has plenty, and with that the node's reading end waits too.
+
+        `later`: they may wait for the next that cannot, which a heartbeat is. That an attempt was accepted decides
+        nothing before: the node has answered, and whoever asks it by a hello is told what it holds.
+        """
         for _, fact in entries:
             if fact is not None:
                 self._link.heard_of(fact.ref)
         self._backlog.add(entries)
-        self._told.set()
+        if not later or self._backlog.is_full:
+            self._told.set()
         while self._backlog.is_full:
             self._taken = trio.Event()
             await self._taken.wait()

@@ -19,7 +19,8 @@ _LOCKED = """
            a.bad_report, a.gap, a.stop_reason, a.stop_requested_at, a.stopped_at,
            j.task_id, j.owner, j.requirement_id, j.status, j.priority, j.attempt AS job_attempt, j.tries,
            j.max_attempts, j.retry_on, j.error AS job_error, j.started_at AS job_started_at,
-           j.ended_at AS job_ended_at, j.queue_deadline, t.status AS task_status
+           j.ended_at AS job_ended_at, j.queue_deadline, t.status AS task_status,
+           NOT EXISTS (SELECT FROM jobs o WHERE o.task_id = t.id AND o.id <> j.id) AS only_job
       FROM job_attempts a JOIN jobs j ON j.id = a.job_id JOIN tasks t ON t.id = j.task_id
 """
 LOCK_BY_ASSIGNMENT = (
@@ -40,44 +41,53 @@ LOCK_QUEUED = """
     SELECT j.id AS job_id, j.task_id, j.owner, j.requirement_id, j.status, j.priority, j.attempt AS job_attempt,
            j.tries,
            j.max_attempts, j.retry_on, j.error AS job_error, j.started_at AS job_started_at,
-           j.ended_at AS job_ended_at, j.queue_deadline, t.status AS task_status
+           j.ended_at AS job_ended_at, j.queue_deadline, t.status AS task_status,
+           NOT EXISTS (SELECT FROM jobs o WHERE o.task_id = t.id AND o.id <> j.id) AS only_job
       FROM jobs j JOIN tasks t ON t.id = j.task_id
      WHERE j.id = ANY($1::uuid[]) AND j.status = 'queued'
   ORDER BY t.id, j.id FOR NO KEY UPDATE OF t, j
 """
 
-SAVE_ATTEMPTS = """
-    UPDATE job_attempts a
-       SET accepted_at = n.accepted_at, started_at = n.started_at, ended_at = n.ended_at, outcome = n.outcome,
-           exit_code = n.exit_code, error = n.error, runtime = n.runtime, stdout_length = n.stdout_length,
-           stderr_length = n.stderr_length, stdout_truncated = n.stdout_truncated,
-           stderr_truncated = n.stderr_truncated,
-           bad_report = n.bad_report, gap = n.gap, stop_reason = n.stop_reason,
-           stop_requested_at = n.stop_requested_at, stopped_at = n.stopped_at
-      FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::int[],
-                  $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[], $14::text[],
-                  $15::text[], $16::text[], $17::timestamptz[], $18::timestamptz[])
-        AS n (job_id, attempt, accepted_at, started_at, ended_at, outcome, exit_code, error, runtime, stdout_length,
-              stderr_length, stdout_truncated, stderr_truncated, bad_report, gap, stop_reason, stop_requested_at,
-              stopped_at)
-     WHERE a.job_id = n.job_id AND a.attempt = n.attempt
-"""
-# A job that waits is due by the database's clock: those of the control-planes may differ.
-SAVE_JOBS = """
-    UPDATE jobs j
-       SET status = n.status, tries = n.tries, error = n.error,
-           not_before = now() + make_interval(secs => n.retry_in), started_at = n.started_at,
-           ended_at = n.ended_at, queue_deadline = n.queue_deadline, updated_at = now(),
-           assignment_id = CASE WHEN n.status IN ('assigned', 'running') THEN j.assignment_id END,
-           node_id = CASE WHEN n.status IN ('assigned', 'running') THEN j.node_id END
-      FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::float8[], $6::timestamptz[],
-                  $7::timestamptz[], $8::timestamptz[])
-        AS n (id, status, tries, error, retry_in, started_at, ended_at, queue_deadline)
-     WHERE j.id = n.id
-"""
-START_TASKS = """
-    UPDATE tasks SET status = 'running', started_at = coalesce(started_at, now()), updated_at = now()
-     WHERE id = ANY($1::uuid[]) AND status = 'pending'
+# All that a unit of work changed, in one statement. A job that waits is due by the database's clock: those of the
+# control-planes may differ. A task with one job starts and ends with it; the others are looked at afterwards.
+SAVE = """
+    WITH attempts AS (
+        UPDATE job_attempts a
+           SET accepted_at = n.accepted_at, started_at = n.started_at, ended_at = n.ended_at, outcome = n.outcome,
+               exit_code = n.exit_code, error = n.error, runtime = n.runtime, stdout_length = n.stdout_length,
+               stderr_length = n.stderr_length, stdout_truncated = n.stdout_truncated,
+               stderr_truncated = n.stderr_truncated,
+               bad_report = n.bad_report, gap = n.gap, stop_reason = n.stop_reason,
+               stop_requested_at = n.stop_requested_at, stopped_at = n.stopped_at
+          FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::text[],
+                      $7::int[], $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[],
+                      $14::text[], $15::text[], $16::text[], $17::timestamptz[], $18::timestamptz[])
+            AS n (job_id, attempt, accepted_at, started_at, ended_at, outcome, exit_code, error, runtime, stdout_length,
+                  stderr_length, stdout_truncated, stderr_truncated, bad_report, gap, stop_reason, stop_requested_at,
+                  stopped_at)
+         WHERE a.job_id = n.job_id AND a.attempt = n.attempt
+    ), saved_jobs AS (
+        UPDATE jobs j
+           SET status = n.status, tries = n.tries, error = n.error,
+               not_before = now() + make_interval(secs => n.retry_in), started_at = n.started_at,
+               ended_at = n.ended_at, queue_deadline = n.queue_deadline, updated_at = now(),
+               assignment_id = CASE WHEN n.status IN ('assigned', 'running') THEN j.assignment_id END,
+               node_id = CASE WHEN n.status IN ('assigned', 'running') THEN j.node_id END
+          FROM unnest($19::uuid[], $20::text[], $21::int[], $22::text[], $23::float8[], $24::timestamptz[],
+                      $25::timestamptz[], $26::timestamptz[])
+            AS n (id, status, tries, error, retry_in, started_at, ended_at, queue_deadline)
+         WHERE j.id = n.id
+    ), started AS (
+        UPDATE tasks SET status = 'running', started_at = coalesce(started_at, now()), updated_at = now()
+         WHERE id = ANY($27::uuid[]) AND status = 'pending'
+    ), ended AS (
+        UPDATE tasks t
+           SET status = n.status, closed = true, ended_at = n.ended_at, updated_at = now(),
+               started_at = coalesce(t.started_at, CASE WHEN n.started THEN now() END)
+          FROM unnest($28::uuid[], $29::text[], $30::timestamptz[], $31::boolean[]) AS n (id, status, ended_at, started)
+         WHERE t.id = n.id AND NOT t.closed
+    )
+    SELECT pg_notify('cynode_tasks', '')
 """
 JOBS_OF_TASKS = "SELECT task_id, status, ended_at FROM jobs WHERE task_id = ANY($1::uuid[])"
 END_TASKS = """
@@ -98,7 +108,6 @@ COUNT_DROPPED = """
         ON CONFLICT (node_id, assignment_id, kind)
         DO UPDATE SET count = d.count + excluded.count, reason = excluded.reason, last_at = now()
 """
-BELL = "NOTIFY cynode_tasks"
 DUE_BELL = "NOTIFY cynode_due"
 
 _ATTEMPT_FIELDS = [
@@ -119,6 +128,10 @@ _ATTEMPT_FIELDS = [
     "stop_requested_at",
     "stopped_at",
 ]
+_ATTEMPT_COLUMNS = 22
+_JOB_STATUSES = {status.value: status for status in JobStatus}
+_TASK_STATUSES = {status.value: status for status in TaskStatus}
+_NEVER: frozenset[str] = frozenset()
 _JOB_FIELDS = ["status", "tries", "error", "retry_in", "started_at", "ended_at", "queue_deadline"]
 
 
@@ -145,14 +158,8 @@ async def save(conn: Connection, rows: Iterable[AttemptRow], chunks: Sequence[Ch
     changed = list(rows)
     if chunks:
         await conn.execute(STORE_OUTPUT, *_chunk_columns(chunks))
-    if not changed:
-        return
-    await conn.execute(SAVE_ATTEMPTS, *_attempt_columns(changed))
-    jobs = list({row.job.id: row.job for row in changed if row.job.changed}.values())
-    if jobs:
-        await conn.execute(SAVE_JOBS, *_job_columns(jobs))
-        await _save_tasks(conn, jobs)
-    await conn.execute(BELL)
+    if changed:
+        await _save(conn, changed, list({row.job.id: row.job for row in changed if row.job.changed}.values()))
 
 
 async def count_dropped(conn: Connection, dropped: Sequence[tuple[NodeId, AssignmentId, str, str]]) -> None:
@@ -174,21 +181,29 @@ async def count_dropped(conn: Connection, dropped: Sequence[tuple[NodeId, Assign
 
 async def save_jobs(conn: Connection, jobs: Sequence[JobRow]) -> None:
     """For jobs that change without an attempt (a queue deadline that passed)."""
-    await conn.execute(SAVE_JOBS, *_job_columns(jobs))
-    await _save_tasks(conn, jobs)
-    await conn.execute(BELL)
+    await _save(conn, [], jobs)
 
 
-async def _save_tasks(conn: Connection, jobs: Sequence[JobRow]) -> None:
-    running = [job.task_id for job in jobs if job.task_status is TaskStatus.RUNNING]
-    if running:
-        await conn.execute(START_TASKS, running)
-    ended = {job.task_id: job.task_status for job in jobs if job.status.is_ended and not job.task_status.is_closed}
-    if ended:
-        await _end_tasks(conn, ended)
-    ready = [job for job in jobs if job.status is JobStatus.QUEUED and job.retry_in is None]
+async def _save(conn: Connection, rows: Sequence[AttemptRow], jobs: Sequence[JobRow]) -> None:
+    over = [job for job in jobs if job.status.is_ended and not job.task_status.is_closed]
+    alone = {job.task_id: job for job in over if job.only_job}
+    started = [j.task_id for j in jobs if j.task_status is TaskStatus.RUNNING and j.task_id not in alone]
+    ends = list(alone.values())
+    await conn.execute(
+        SAVE,
+        *_attempt_columns(rows),
+        *_job_columns(jobs),
+        started,
+        [job.task_id for job in ends],
+        [_end_of([job.status], job.task_status) for job in ends],
+        [job.ended_at for job in ends],
+        [job.task_status is TaskStatus.RUNNING for job in ends],
+    )
+    if len(over) > len(alone):
+        await _end_tasks(conn, {job.task_id: job.task_status for job in over if not job.only_job})
     if any(job.retry_in is not None for job in jobs):
         await conn.execute(DUE_BELL)
+    ready = [job for job in jobs if job.status is JobStatus.QUEUED and job.retry_in is None]
     if ready:
         await enqueue(conn, [QueueRow(job.id, job.owner, job.requirement_id, job.priority) for job in ready])
 
@@ -201,11 +216,14 @@ async def _end_tasks(conn: Connection, tasks: dict[TaskId, TaskStatus]) -> None:
     ends: list[tuple[TaskId, TaskStatus, Any]] = []
     for task, rows in jobs.items():
         if all(row["ended_at"] for row in rows):
-            failed = any(row["status"] == JobStatus.FAILED for row in rows)
-            status = step(tasks[task], Event.SOME_FAILED if failed else Event.ALL_COMPLETED)
+            status = _end_of([row["status"] for row in rows], tasks[task])
             ends.append((task, status, max(row["ended_at"] for row in rows)))
     if ends:
         await conn.execute(END_TASKS, [e[0] for e in ends], [str(e[1]) for e in ends], [e[2] for e in ends])
+
+
+def _end_of(jobs: Sequence[str], task: TaskStatus) -> TaskStatus:
+    return step(task, Event.SOME_FAILED if JobStatus.FAILED in jobs else Event.ALL_COMPLETED)
 
 
 def _chunk_columns(chunks: Sequence[Chunk]) -> list[list[Any]]:
@@ -240,14 +258,15 @@ def _job(row: Row) -> JobRow:
         task_id=row["task_id"],
         owner=row["owner"],
         requirement_id=row["requirement_id"],
-        status=JobStatus(row["status"]),
+        status=_JOB_STATUSES[row["status"]],
         priority=row["priority"],
         attempt=row["job_attempt"],
         tries=row["tries"],
         max_attempts=row["max_attempts"],
-        retry_on=frozenset(row["retry_on"]),
+        retry_on=frozenset(row["retry_on"]) if row["retry_on"] else _NEVER,
         error=row["job_error"],
-        task_status=TaskStatus(row["task_status"]),
+        task_status=_TASK_STATUSES[row["task_status"]],
+        only_job=row["only_job"],
         started_at=row["job_started_at"],
         ended_at=row["job_ended_at"],
         queue_deadline=row["queue_deadline"],
@@ -255,15 +274,7 @@ def _job(row: Row) -> JobRow:
 
 
 def _attempt(row: Row, job: JobRow) -> AttemptRow:
-    fields = {name: row[name] for name in _ATTEMPT_FIELDS}
-    fields["outcome"] = None if row["outcome"] is None else Outcome(row["outcome"])
-    return AttemptRow(
-        job_id=row["job_id"],
-        attempt=row["attempt"],
-        assignment_id=row["assignment_id"],
-        node_id=row["node_id"],
-        spool_id=row["spool_id"],
-        timeout_seconds=row["timeout_seconds"],
-        job=job,
-        **fields,
-    )
+    """The columns come in the order of the fields."""
+    found = AttemptRow(*[*row.values()][:_ATTEMPT_COLUMNS], *[job])
+    found.outcome = None if found.outcome is None else Outcome(found.outcome)
+    return found
