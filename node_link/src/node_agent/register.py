@@ -53,8 +53,13 @@ class Registrar:
         if answer.status not in (200, 201):
             raise RegistrationRefused(_why_refused(answer, self._config))
         self.token = _token_of(answer)
-        write_synced(self._state.registered_file, f"{self._preferred}\n")
+        self._note_registered()
         log.info("registered as %s with %s", self._config.slug, self._preferred)
+
+    def _note_registered(self) -> None:
+        """Only what is new is written: at a later start the disk may be full."""
+        if not self._state.registered_file.exists():
+            write_synced(self._state.registered_file, f"{self._preferred}\n")
 
     def _registration(self, capability: dict[str, Any]) -> dict[str, Any]:
         secrets = {"psk": self._config.psk, "join_token": self._config.join_token}
