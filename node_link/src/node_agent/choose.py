@@ -63,13 +63,12 @@ def _check_local(job: JobToRun, local: LocalLimits) -> None:
 
 def _as_here(job: JobToRun, runtime: Runtime, config: NodeConfig, max_timeout: float) -> JobToRun:
     local = config.limits
-    most = Limits(local.memory_mb, local.cpus, local.pids)
-    return replace(
-        job,
-        image=job.image or (config.default_image if runtime.images else None),
-        limits=job.limits.over(most) if runtime.limits else job.limits,
-        timeout_seconds=min(job.timeout_seconds, max_timeout, local.max_timeout_seconds),
-    )
+    image = job.image or (config.default_image if runtime.images else None)
+    limits = job.limits.over(Limits(local.memory_mb, local.cpus, local.pids)) if runtime.limits else job.limits
+    timeout = min(job.timeout_seconds, max_timeout, local.max_timeout_seconds)
+    if (image, limits, timeout) == (job.image, job.limits, job.timeout_seconds):
+        return job
+    return replace(job, image=image, limits=limits, timeout_seconds=timeout)
 
 
 def _why_none(job: JobToRun, offered: Mapping[RuntimeName, Runtime], config: NodeConfig) -> Refused:

@@ -1,7 +1,7 @@
 """Claims queued jobs for the links of this control-plane, and keeps the queue's house."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,8 @@ from orchestrator.store import claims, due, links
 from orchestrator.store.db import Connection, Database
 from orchestrator.store.even_claims import EvenClaim, claim_evenly
 
-MOST_ROWS = 500
-"""Of one claim, so that none takes long; whoever has room for more claims again."""
+FEW_ROWS, MOST_ROWS = 128, 500
+"""Of one claim. What fills all room at once comes back at once, too: by quarters, claims, nodes and reports overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Dispatch:
             return None
         rooms = [NodeRoom(node.node_id, node.slug, node.free, able) for node in nodes]
         number = {node.node_id: nth for nth, node in enumerate(nodes, start=1)}
-        slots = [(AssignmentId(new_id()), number[room.node_id]) for room in even_slots(rooms, MOST_ROWS)]
+        slots = [(AssignmentId(new_id()), number[room.node_id]) for room in even_slots(rooms, _most(rooms))]
 
         async def work(conn: Connection) -> EvenClaim:
             return await claim_evenly(conn, sorted(able), nodes, slots)
@@ -93,7 +93,7 @@ class Dispatch:
         wanted = frozenset[int]().union(*(c.able for c in candidates.values()))
         if not wanted:
             return Claim(not_mine=not_mine)
-        rows = await claims.take_rows(conn, sorted(wanted), min(MOST_ROWS, sum(c.free for c in candidates.values())))
+        rows = await claims.take_rows(conn, sorted(wanted), _most(candidates.values()))
         rooms = [NodeRoom(c.node_id, c.slug, c.free, c.able) for c in candidates.values()]
         dealt = deal([(row.requirement_id, row) for row in rows], rooms)
         given: dict[NodeId, list[Held]] = {}
@@ -123,3 +123,8 @@ class Dispatch:
 
     async def rest_empty_groups(self) -> None:
         await self._db.transact(claims.rest_empty_groups)
+
+
+def _most(nodes: Iterable[Candidate | NodeRoom]) -> int:
+    room = sum(node.free for node in nodes)
+    return min(room, MOST_ROWS, max(FEW_ROWS, room // 2))

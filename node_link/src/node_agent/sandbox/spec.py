@@ -108,12 +108,14 @@ class _Resources(BaseModel):
 
 
 class _Requires(BaseModel):
-    labels: dict[str, str] = {}
+    labels: dict[str, str] | None = None
     gpu: bool = False
     runtime: RuntimeName | None = None
 
 
 class _JobSpec(BaseModel):
+    """Absent is None: pydantic copies any other default for each job."""
+
     model_config = ConfigDict(extra="ignore")
 
     input_mode: Literal["script", "commands"]
@@ -121,10 +123,10 @@ class _JobSpec(BaseModel):
     commands: list[str] | None = None
     task_name: str = ""
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    env: dict[str, str] = {}
+    env: dict[str, str] | None = None
     network: Network = "none"
-    resources: _Resources = _Resources()
-    requires: _Requires = _Requires()
+    resources: _Resources | None = None
+    requires: _Requires | None = None
 
 
 def parse_spec(assignment: Assignment) -> JobToRun:
@@ -136,6 +138,7 @@ def parse_spec(assignment: Assignment) -> JobToRun:
     except ValidationError as error:
         raise InvalidSpec(_first_problem(error)) from error
     _check_texts(spec)
+    resources, requires = spec.resources, spec.requires
     return JobToRun(
         task_id=assignment.task_id,
         job_id=assignment.job_id,
@@ -147,12 +150,12 @@ def parse_spec(assignment: Assignment) -> JobToRun:
         commands=tuple(spec.commands or ()),
         task_name=spec.task_name,
         image=spec.image,
-        env=MappingProxyType(dict(spec.env)),
+        env=MappingProxyType(spec.env or {}),
         network=spec.network,
-        limits=Limits(spec.resources.memory_mb, spec.resources.cpus, spec.resources.pids),
-        runtime=spec.requires.runtime,
-        labels=MappingProxyType(dict(spec.requires.labels)),
-        gpu=spec.requires.gpu,
+        limits=Limits(resources.memory_mb, resources.cpus, resources.pids) if resources else Limits(),
+        runtime=requires.runtime if requires else None,
+        labels=MappingProxyType((requires.labels if requires else None) or {}),
+        gpu=requires.gpu if requires else False,
     )
 
 
@@ -169,12 +172,13 @@ def _check_texts(spec: _JobSpec) -> None:
         raise InvalidSpec("commands: is missing or empty")
     if spec.image is not None and (spec.image.startswith("-") or not spec.image.isprintable() or " " in spec.image):
         raise InvalidSpec("image: is no image reference")
-    for name, value in spec.env.items():
+    env = spec.env or {}
+    for name, value in env.items():
         if not name or "=" in name or "\0" in name + value:
             raise InvalidSpec(f"env: {name[:64]!r} cannot be a variable (no empty name, no '=' in it, no NUL)")
     if any("\0" in command for command in spec.commands or ()):
         raise InvalidSpec("commands: a command cannot hold a NUL character")
-    for text in (spec.script or "", spec.image or "", *(spec.commands or ()), *spec.env, *spec.env.values()):
+    for text in (spec.script or "", spec.image or "", *(spec.commands or ()), *env, *env.values()):
         _check_encodable(text)
 
 
