@@ -1,6 +1,7 @@
 """Tasks accepted one by one over 32 keep-alive connections, no node linked; beside bare commits over as many."""
 
 import json
+import os
 
 from bench.client import flood
 from bench.effort import Effort
@@ -32,4 +33,4 @@ def run(effort: Effort) -> list[Row]:
 
 def workers() -> list[str]:
     """As an operator would have it: one process a core."""
-    return []
+    return ["--workers", str(os.cpu_count() or 1)]

@@ -3,7 +3,7 @@
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -33,21 +33,25 @@ class CannotListen(Exception):
 
 async def serve_http(
     app: App,
-    listen_addr: str,
+    listen: str | Sequence[socket.socket],
     *,
     shutdown: Callable[[], Awaitable[object]],
     limits: Limits | None = None,
     graceful_seconds: float = 3.0,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serves until `shutdown` returns, then gives requests in hand `graceful_seconds`. Started with the URLs."""
+    """Serves until `shutdown` returns, then gives requests in hand `graceful_seconds`. Started with the URLs.
+
+    `listen` is an address, or sockets that listen already and are closed here.
+    """
     limits = limits or Limits()
     config = _configure(limits)
     context = WorkerContext(None)
     wrapped = wrap_app(cast(Any, Guard(app, limits)), config.wsgi_max_body_size, "asgi")
     lifespan = Lifespan(wrapped, config, {})
     with ExitStack() as sockets:
-        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in open_sockets(listen_addr)]
+        opened = open_sockets(listen) if isinstance(listen, str) else listen
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in opened]
         for listener in listeners:
             sockets.callback(listener.socket.close)
         async with trio.open_nursery() as apps:
@@ -84,12 +88,21 @@ def _configure(limits: Limits) -> Config:
     return config
 
 
-def open_sockets(listen_addr: str) -> list[socket.socket]:
+def open_shared_sockets(listen_addr: str, count: int) -> list[list[socket.socket]]:
+    """So many times the same addresses; the kernel deals the connections out. Port 0 would give each another one."""
+    if listen_addr.endswith(":0"):
+        raise CannotListen(f"several workers cannot share {listen_addr}: name a port")
+    for alone in open_sockets(listen_addr):  # with sharing nobody would be told that the port is in use
+        alone.close()
+    return [open_sockets(listen_addr, shared=True) for _ in range(count)]
+
+
+def open_sockets(listen_addr: str, *, shared: bool = False) -> list[socket.socket]:
     """`:12080` listens on every address of this machine, `HOST:PORT` on those that HOST names; port 0 picks one."""
     host, colon, port = listen_addr.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise CannotListen(f"{listen_addr!r} is no address to listen on: write HOST:PORT, or :PORT for all addresses")
-    return [_open(listen_addr, *place) for place in _places(listen_addr, host.strip("[]"), int(port))]
+    return [_open(listen_addr, *place, shared=shared) for place in _places(listen_addr, host.strip("[]"), int(port))]
 
 
 def _places(listen_addr: str, host: str, port: int) -> list[Place]:
@@ -113,11 +126,13 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _open(listen_addr: str, family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+def _open(listen_addr: str, family: socket.AddressFamily, host: str, port: int, *, shared: bool) -> socket.socket:
     """Accepted sockets inherit what is set here: a peer that vanished is noticed also on a quiet stream."""
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_USER_TIMEOUT", 300_000)):
         if hasattr(socket, option):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)

@@ -33,6 +33,13 @@ def serve(service: "Service", file: Path | None) -> None:
         server.serve(service, load(file))
 
 
+def serve_with_workers(file: Path | None, workers: int) -> None:
+    with _faults():
+        from orchestrator import server
+
+        server.serve_with_workers(load(file), workers)
+
+
 def migrate(direction: str, file: Path | None) -> str:
     with _faults():
         from orchestrator import server

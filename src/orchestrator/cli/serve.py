@@ -20,11 +20,22 @@ def serve() -> None:
 
 @serve.command("user-gateway")
 @settings_option
-def user_gateway(settings: Path | None) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes on this port, each with DATABASE_POOL_SIZE connections; about one a core.",
+)
+def user_gateway(settings: Path | None, workers: int) -> None:
     """What people and client programs talk to (port 12080)."""
     from orchestrator.cli import parts
 
-    parts.serve("user-gateway", settings)
+    if workers == 1:
+        parts.serve("user-gateway", settings)
+    else:
+        parts.serve_with_workers(settings, workers)
 
 
 @serve.command("control-plane")

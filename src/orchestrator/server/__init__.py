@@ -2,7 +2,16 @@
 
 from orchestrator.api.serve import CannotListen
 from orchestrator.domain.errors import AppError, Conflict, DatabaseAway
-from orchestrator.server.run import create_first_admin, migrate, serve
+from orchestrator.server.run import create_first_admin, migrate, serve, serve_with_workers
 
 # The errors are what the command line must tell apart; it imports no other layer.
-__all__ = ["AppError", "CannotListen", "Conflict", "DatabaseAway", "create_first_admin", "migrate", "serve"]
+__all__ = [
+    "AppError",
+    "CannotListen",
+    "Conflict",
+    "DatabaseAway",
+    "create_first_admin",
+    "migrate",
+    "serve",
+    "serve_with_workers",
+]

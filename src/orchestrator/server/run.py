@@ -4,9 +4,11 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import trio
 
+from orchestrator.api.serve import open_shared_sockets
 from orchestrator.app.passwords import Passwords
 from orchestrator.app.users import Change, NewUser, Users
 from orchestrator.config import NO_DATABASE_URL, BadSettings, Service, Settings, require_sound
@@ -15,6 +17,7 @@ from orchestrator.domain.users import Role
 from orchestrator.observe import set_up_logs
 from orchestrator.server.control_plane import serve_control_plane
 from orchestrator.server.user_gateway import serve_user_gateway
+from orchestrator.server.workers import supervise
 from orchestrator.store.db import Connection, Database, open_database
 from orchestrator.store.migrate import migrate_down, migrate_up, schema_status
 
@@ -35,12 +38,26 @@ def serve(service: Service, settings: Settings) -> None:
     trio.run(_serve, service, settings)
 
 
-async def _serve(service: Service, settings: Settings) -> None:
+def serve_with_workers(settings: Settings, count: int) -> None:
+    """The user gateway in so many processes on one port. Raises BadSettings, CannotListen before any is started."""
+    require_sound(settings, ["user-gateway"])
+    set_up_logs(settings.log_level, service="user-gateway")
+    sockets = open_shared_sockets(settings.user_gateway_listen_addr, count)
+    nth = supervise(count)
+    if nth is None:
+        return
+    for other in [each for group in sockets[:nth] + sockets[nth + 1 :] for each in group]:
+        other.close()
+    set_up_logs(settings.log_level, service="user-gateway", worker=str(nth))
+    trio.run(partial(_serve, "user-gateway", settings, sockets=sockets[nth], workers=count))
+
+
+async def _serve(service: Service, settings: Settings, **more: Any) -> None:
     stopping = trio.Event()
     dsn = dsn_of(settings)
     async with open_database(dsn, pool_size=settings.database_pool_size) as db, trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, stopping)
-        urls = await nursery.start(partial(SERVICES[service], settings, db, dsn, stopping=stopping))
+        urls = await nursery.start(partial(SERVICES[service], settings, db, dsn, stopping=stopping, **more))
         log.info("%s serves at %s", service, ", ".join(urls))
         await stopping.wait()
 

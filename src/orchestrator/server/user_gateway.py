@@ -1,6 +1,8 @@
 """The user gateway: one app, group commit behind its writes, one watch behind its streams."""
 
 import logging
+import socket
+from collections.abc import Sequence
 
 import trio
 from quart_trio import QuartTrio
@@ -48,13 +50,20 @@ async def serve_user_gateway(
     dsn: str,
     *,
     stopping: trio.Event,
+    sockets: Sequence[socket.socket] = (),
+    workers: int = 1,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Runs until `stopping` is set; streams are ended then, requests in hand get a moment."""
+    """Runs until `stopping` is set; streams are ended then, requests in hand get a moment.
+
+    As one of several `workers` it listens on sockets that were opened for it, and allows its share of logins.
+    """
     passwords = Passwords()
     users = Users(db, passwords)
     principals = Principals(db)
-    sessions = Sessions(db, tokens_of(settings), passwords, LoginLimits(settings.rate_limit_per_minute), principals)
+    sessions = Sessions(
+        db, tokens_of(settings), passwords, LoginLimits(max(1, settings.rate_limit_per_minute // workers)), principals
+    )
     watch = Watch(db)
     submissions = Submissions(db)
     app = build_app(settings, db, users, sessions, submissions, watch)
@@ -71,7 +80,7 @@ async def serve_user_gateway(
         background.start_soon(_first_admin, users, settings)
         await serve_http(
             app,
-            settings.user_gateway_listen_addr,
+            sockets or settings.user_gateway_listen_addr,
             shutdown=shutdown,
             limits=http_limits(settings),
             task_status=task_status,
