@@ -3,6 +3,7 @@
 # make bench  what it costs, one table   (ROWS="idle_dispatch start" for some of it)
 # make chaos  kills, stops, cuts and fills while jobs run, then judges   (SEED=7 JOBS=500; RUNS=20: seeds in a row)
 # make chaos-check   plants faults into the code one by one, and shows that such a run finds each
+# make crash  a kill -9 at every named point, and frozen processes; minutes long, in .ci/run beside `make test`
 # make lint   format, linters, types
 # make lock   renews the locked dependencies from the two pyproject.toml
 
@@ -13,7 +14,7 @@ JOBS ?= 60
 RUNS ?= 1
 SOURCES = src node_link/src tests scripts bench chaos
 
-.PHONY: setup demo test bench chaos chaos-check lint format lock
+.PHONY: setup demo test bench chaos chaos-check lint format lock crash
 
 setup:
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON). cynode needs Python 3.11 or later."; exit 1; }
@@ -23,7 +24,10 @@ demo: setup
 	@.venv/bin/python scripts/demo.py
 
 test: setup
-	.venv/bin/python -m pytest -n 2 $(ARGS)
+	.venv/bin/python -m pytest -n 2 -m "not crash" $(ARGS)
+
+crash: setup
+	.venv/bin/python -m pytest -n 2 -m crash $(ARGS)
 
 bench: setup
 	.venv/bin/python -m bench $(ROWS)

@@ -12,6 +12,7 @@ import trio
 from pydantic import SecretStr
 
 from orchestrator.api.health import Check, first_reason
+from orchestrator.api.serve import open_sockets
 from orchestrator.app.nodes import Nodes
 from orchestrator.config import Settings, default_state_dir, require_sound
 from orchestrator.local.node import LocalNode, run_node
@@ -52,6 +53,7 @@ async def _up(settings: Settings, state: StateFolder) -> None:
     async with trio.open_nursery() as signals:
         await signals.start(stop_on_signal, stopping)
         _say(f"cynode keeps everything in {state.path}")
+        _try_addresses(settings)
         async with open_postgres(state, bin_dir=settings.pg_bin_dir) as dsn:
             _line("postgresql", "ready", "embedded, on a socket of its own")
             await migrate_up(dsn)
@@ -96,6 +98,13 @@ def _complete(settings: Settings, state: StateFolder, dsn: str) -> Settings:
     complete = settings.model_copy(update=made)
     require_sound(complete, ["user-gateway", "control-plane"])
     return complete
+
+
+def _try_addresses(settings: Settings) -> None:
+    """A port that is taken is told before a database is made. Raises CannotListen."""
+    for address in (settings.user_gateway_listen_addr, settings.control_plane_listen_addr):
+        for listener in open_sockets(_on_loopback(address)):
+            listener.close()
 
 
 def _on_loopback(address: str) -> str:

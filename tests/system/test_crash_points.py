@@ -25,6 +25,8 @@ from orchestrator.domain.ids import NodeId
 from real_process import Process
 from world import HEARTBEAT, LONG_LEASE, SERVER, World, until
 
+pytestmark = pytest.mark.crash
+
 IN_ANY_JOB = (
     "claim.before_commit",
     "claim.after_commit",

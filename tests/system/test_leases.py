@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
 from orchestrator.store import links
 from real_process import Process
 from world import LONG_LEASE, World, until
+
+pytestmark = pytest.mark.crash
 
 LEASE = 2.0
 
