@@ -4,7 +4,7 @@ import resource
 import signal
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -66,11 +66,8 @@ class PlainRuntime:
         gate = Gate() if group is not None else None
         if gate is not None:
             argv = ("/bin/sh", "-c", RING_AND_WAIT, *argv)
-        elif folder.program.by_itself:  # a missing interpreter is the job's failure, told by a shell, and not ours
-            argv = ("/bin/sh", "-c", 'exec "$0"', *argv)
         try:
-            stdin = gate.inside if gate else None
-            child = self.processes.start(Command(argv, env, folder.workspace, uid, stdin))
+            child = self._start_or_tell(Command(argv, env, folder.workspace, uid, gate.inside if gate else None))
         except OSError:
             if gate is not None:
                 gate.close()
@@ -82,6 +79,13 @@ class PlainRuntime:
             with suppress(ProcessLookupError, PermissionError):
                 resource.prlimit(child.pid, resource.RLIMIT_NPROC, (pids, pids))
         return _PlainBox(child, self.processes, uid, str(job.assignment_id), group, gate)
+
+    def _start_or_tell(self, command: Command) -> Child:
+        """What cannot be executed (its interpreter is missing, say) is the job's failure, told by a shell, not ours."""
+        try:
+            return self.processes.start(command)
+        except OSError:
+            return self.processes.start(replace(command, argv=("/bin/sh", "-c", 'exec "$0"', *command.argv)))
 
 
 async def _drop(group: Group | None) -> None:
