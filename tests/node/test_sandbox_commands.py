@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from node_agent.sandbox.spec import JobToRun, program_of
 
 
+ONE_LINE = st.characters(codec="utf-8", exclude_characters="\0\n\r")
+
+
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\n\r"), max_size=30), min_size=1, max_size=4))
+@given(st.lists(st.text(ONE_LINE, max_size=30), min_size=1, max_size=4))
 def test_each_command_reaches_its_shell_as_it_is(lines: list[str]) -> None:
     """A command is one line, so what it prints is quoted on it; dash's own here-documents lose bytes in a subshell."""
     said = [f"printf '%s\\n' {shlex.quote(line)}" for line in lines]
