@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from node_agent.sandbox.spec import JobToRun, program_of
 
-
 ONE_LINE = st.characters(codec="utf-8", exclude_characters="\0\n\r")
 
 
