@@ -38,7 +38,7 @@ async def kill_an_agent_in_mid_job(world: SandboxWorld, runtime: Runtime, text: 
 async def test_what_a_killed_agent_left_is_ended(runtime: PlainRuntime | ContainerRuntime, world: SandboxWorld) -> None:
     seconds = str(700_000 + uuid4().int % 100_000)
     assignment = await kill_an_agent_in_mid_job(world, runtime, f"echo up; sleep {seconds}", world.mark)
-    assert processes_with(seconds) != []
+    await one_there(seconds)
     assert await runtime.sweep(world.mark, [assignment]) == []
     other = f"{world.mark}-of-another"
     assert await replace(runtime, uids=Uids(other, set())).sweep(other, []) == []
@@ -63,6 +63,13 @@ async def test_bubblewrap_dies_with_its_agent(bubblewrap: Runtime, world: Sandbo
     job = f"setsid sleep {seconds} & echo up; sleep {seconds}"
     await kill_an_agent_in_mid_job(world, bubblewrap, job, world.mark)
     await none_left(world, seconds)
+
+
+async def one_there(word: str) -> None:
+    """What was started has said so before it was the program that it became."""
+    with trio.fail_after(5):
+        while not processes_with(word):
+            await trio.sleep(0.01)
 
 
 async def none_left(world: SandboxWorld, word: str) -> None:
