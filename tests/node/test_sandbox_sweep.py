@@ -68,7 +68,7 @@ async def test_bubblewrap_dies_with_its_agent(bubblewrap: Runtime, world: Sandbo
 async def one_there(word: str) -> None:
     """What was started has said so before it was the program that it became."""
     with trio.fail_after(5):
-        while not processes_with(word):
+        while not processes_with(word):  # noqa: ASYNC110 - another process, which tells nobody
             await trio.sleep(0.01)
 
 
