@@ -27,13 +27,13 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := set(asked.rows) - set(known):
         parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    rows = measure(set(asked.rows) or set(known), Effort(asked.share))
+    rows = measure(set(asked.rows) or set(known), Effort(asked.share), asked.out)
     sys.stdout.write(text(rows) + "\n")
-    write(asked.out, rows)
     return 0
 
 
-def measure(wanted: set[str], effort: Effort) -> list[Row]:
+def measure(wanted: set[str], effort: Effort, out: Path) -> list[Row]:
+    """Each row is on file once it is measured."""
     with open_world() as world:
         found = refuse_unsafe(world.dsn)
     sys.stdout.write(" ".join(f"{name}={value}" for name, value in found.items()) + "\n")
@@ -44,6 +44,7 @@ def measure(wanted: set[str], effort: Effort) -> list[Row]:
         sys.stdout.write(f"{', '.join(module.IDS)} …\n")
         sys.stdout.flush()
         done = module.run(effort)
+        write(out, done)
         sys.stdout.write("".join(f"  {row.note}\n" for row in done if row.note))
         rows += done
     return rows

@@ -20,8 +20,12 @@ from orchestrator.app.tokens import Tokens
 from orchestrator.domain.ids import NodeId
 
 NODES = b"""
-    INSERT INTO nodes (id, slug, tokens_valid_from)
-    SELECT id, slug, now() - interval '1 h' FROM unnest(%s::uuid[], %s::text[]) AS n (id, slug)
+    INSERT INTO nodes (id, slug, tokens_valid_from, capability)
+    SELECT id, slug, now() - interval '1 h',
+           jsonb_build_object('version', 1, 'reported_at', now(), 'node', jsonb_build_object('node_slug', slug),
+                              'platform', '{"os": "linux", "arch": "x86_64"}'::jsonb,
+                              'compute', '{"cpu_cores": 2, "ram_mb": 1024}'::jsonb)
+      FROM unnest(%s::uuid[], %s::text[]) AS n (id, slug)
 """
 
 
@@ -41,7 +45,7 @@ class Fleet:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname, parts.port
         self._nodes = nodes
-        self._heartbeat = heartbeat
+        self.heartbeat = heartbeat
         self.links: dict[str, Link] = {}
         self.lost: list[str] = []
 
@@ -60,19 +64,11 @@ class Fleet:
         await asyncio.gather(*(dial(slug, token) for slug, token in self._nodes))
         return time.perf_counter() - began
 
-    async def beat_for(self, seconds: float) -> int:
-        """Beats as many nodes do, spread over the interval; how many heartbeats were answered."""
-        links = list(self.links.values())
-        before = sum(link.beats for link in links)
-        ends = time.monotonic() + seconds
-        nth, due = 0, time.monotonic()
-        while time.monotonic() < ends:
-            links[nth % len(links)].beat()
-            nth, due = nth + 1, due + self._heartbeat / len(links)
-            if (pause := due - time.monotonic()) > 0:
-                await asyncio.sleep(pause)
-        await asyncio.sleep(1)
-        return sum(link.beats for link in links) - before
+    async def watch(self, seconds: float) -> int:
+        """How many heartbeats were answered meanwhile; each node beats from its welcome on."""
+        before = sum(link.beats for link in self.links.values())
+        await asyncio.sleep(seconds)
+        return sum(link.beats for link in self.links.values()) - before
 
     def drop(self) -> None:
         """All sockets at once, without a word."""
@@ -136,13 +132,17 @@ class Link(asyncio.Protocol):
             self.beats += 1
         elif payload.startswith(b'{"type":"welcome"') and not self.welcomed.done():
             self.welcomed.set_result(None)
+            self._beat()
 
     def _hello(self) -> None:
         hello = {"type": "hello", "protocol_version": 1, "node_slug": self._slug, "agent_version": "0.1.0",
                  "agent_start_id": "bench", "spool_id": self._slug, "slots": 1, "held": []}  # fmt: skip
         self._frame(1, json.dumps(hello).encode())
 
-    def beat(self) -> None:
+    def _beat(self) -> None:
+        if self._transport.is_closing():
+            return
+        asyncio.get_running_loop().call_later(self._fleet.heartbeat, self._beat)
         self._frame(1, b'{"type":"heartbeat","held":[],"free_slots":0,"load":0.1}')
 
     def _frame(self, opcode: int, payload: bytes) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import psycopg
 
+from bench.client import run_async
 from bench.world import World
 
 UNUSED_UID = 2_000_000_000
@@ -20,7 +21,7 @@ def commits_per_second(world: World, *, connections: int, rows: int, seconds: fl
     """Rows a second that bare commits of `rows` small rows each store over so many connections."""
     with psycopg.connect(world.dsn, autocommit=True) as conn:
         conn.execute(b"CREATE TABLE IF NOT EXISTS bench_rows (id bigint, text text)")
-    return asyncio.run(_commits(world.dsn, connections, rows, seconds))
+    return run_async(_commits(world.dsn, connections, rows, seconds))
 
 
 async def _commits(dsn: str, connections: int, rows: int, seconds: float) -> float:
@@ -101,5 +102,6 @@ def starts_per_second(argv: Sequence[str | Path], *, at_once: int, count: int, u
         for pidfd, _ in waiting.poll():
             waiting.unregister(pidfd)
             os.close(pidfd)
-            running.pop(pidfd).wait()
+            if running.pop(pidfd).wait():
+                raise RuntimeError(f"{argv[0]} alone failed: {' '.join(map(str, argv))}")
     return count / (time.perf_counter() - began)

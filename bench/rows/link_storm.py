@@ -1,7 +1,6 @@
 """200 nodes whose links all broke at once dial again at once: until all are linked."""
 
-import asyncio
-
+from bench.client import run_async
 from bench.effort import Effort
 from bench.fleet import Fleet, make_nodes
 from bench.table import Aim, Row, median
@@ -15,7 +14,7 @@ def run(effort: Effort) -> list[Row]:
     with open_world() as world:
         world.control_plane()
         fleet = Fleet(world.plane_url, make_nodes(world, NODES), 10.0)
-        found = asyncio.run(_storms(fleet, effort.count(5, 3)))
+        found = run_async(_storms(fleet, effort.count(5, 3)))
     return [Row("link_storm", "s", Aim(most=10), value=median(found), samples=found)]
 
 

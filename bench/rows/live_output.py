@@ -5,7 +5,7 @@ import shutil
 import time
 from urllib.parse import urlsplit
 
-from bench.client import encode, parse_frame
+from bench.client import encode, parse_frame, run_async
 from bench.effort import Effort
 from bench.table import Aim, Row, latency
 from bench.world import open_world
@@ -34,7 +34,7 @@ def run(effort: Effort) -> list[Row]:
         job = {"requires": {"runtime": "bubblewrap"}}
         task = client.request("POST", "/v1/tasks", {"prompt": script, "input_mode": "script", "job": job}, 201)
         request = encode("GET", f"/v1/tasks/{task['id']}/events", b"", client.token)
-        found = asyncio.run(_read_all(world.gateway_url, request, count))
+        found = run_async(_read_all(world.gateway_url, request, count))
     return [latency("live_output", found, Aim(p50=30, p99=150), note=f"{len(found)} lines read")]
 
 

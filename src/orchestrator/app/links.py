@@ -134,15 +134,18 @@ class Links:
         if not beats:
             return []
 
-        async def work(conn: Connection) -> dict[NodeId, LinkId | None]:
-            renewed = await links.renew(conn, beats)
-            await links.note_seen(conn, list(renewed))
-            not_mine = await links.hold_mine(conn, {node: link for node, link in beats if node not in renewed})
-            reach("control_plane.heartbeat.before_commit")
-            return not_mine
+        async def work(conn: Connection) -> set[NodeId]:
+            return await links.renew(conn, beats)
 
-        not_mine = await self._db.transact(work)
+        reach("control_plane.heartbeat.before_commit")
+        renewed = await self._db.commit_one(work)
         reach("control_plane.heartbeat.after_commit")
+        lost = {node: link for node, link in beats if node not in renewed}
+
+        async def ask(conn: Connection) -> dict[NodeId, LinkId | None]:
+            return await links.hold_mine(conn, lost)
+
+        not_mine = await self._db.read(ask) if lost else {}
         return [LinkLost(not_mine[node]) if node in not_mine else True for node, _ in beats]
 
     async def probe(self) -> None:

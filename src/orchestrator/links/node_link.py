@@ -177,6 +177,10 @@ class NodeLink:
         ability, limit = self.settings.ability, self.settings.max_timeout
         return Open(self.node_id, self.link_id, self.spool_id, self.slug, free, ability, limit)
 
+    def room_now(self) -> int:
+        found = self.open()
+        return 0 if found is None else found.free
+
     def note_rejection(self, reason: str) -> None:
         if reason == "busy":
             self._full = True

@@ -180,6 +180,7 @@ class Session:
         self._link.send(messages.Heartbeat())
         self._beat.set()
         at = now()
+        room_before = self._link.room_now()
         silence = self._link.heartbeat(beat)
         found: list[Entry] = [(None, Accepted(ref, at)) for ref in silence.accepted]
         found += [(None, NotListed(ref, at)) for ref in silence.gone]
@@ -187,7 +188,8 @@ class Session:
         if silence.resend:
             again = await self._service.links.recheck(self._node_id, self._link.link_id, silence.resend)
             self._link.give(again)
-        self._service.changed()
+        if self._link.room_now() > room_before:
+            self._service.changed()
 
     async def _tell(self, entries: list[Entry], *, later: bool = False) -> None:
         """Hands facts to the reporter; waits while it has plenty, and with that the node's reading end waits too.

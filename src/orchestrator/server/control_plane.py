@@ -69,7 +69,7 @@ async def serve_control_plane(
         "dispatch": Reconciler("dispatch", partial(dispatch, queue, registry), period=POLL_SECONDS),
         "held": Reconciler("held", partial(sync_held, links, registry), period=POLL_SECONDS),
         "due": Reconciler("due", partial(promote_due, queue), period=POLL_SECONDS),
-        "nodes": Reconciler("nodes", sync.sync, period=POLL_SECONDS),
+        "nodes": Reconciler("nodes", sync.sync, period=6 * POLL_SECONDS),
         "overdue": Reconciler("overdue", partial(end_overdue, reports, registry), period=POLL_SECONDS),
         "tidy": Reconciler("tidy", queue.rest_empty_groups, period=2 * POLL_SECONDS),
         "reap": Reconciler("reap", reaper.reap, period=heartbeat / 3),

@@ -25,10 +25,11 @@ RENEW = """
         SELECT l.node_id FROM node_links l
           JOIN unnest($1::uuid[], $2::uuid[]) AS n (node_id, link_id) ON n.node_id = l.node_id AND n.link_id = l.link_id
       ORDER BY l.node_id FOR NO KEY UPDATE OF l
+    ), renewed AS (
+        UPDATE node_links l SET renewals = renewals + 1 FROM mine WHERE l.node_id = mine.node_id RETURNING l.node_id
     )
-    UPDATE node_links l SET renewals = renewals + 1 FROM mine WHERE l.node_id = mine.node_id RETURNING l.node_id
+    UPDATE nodes SET last_seen_at = now() WHERE id = ANY(ARRAY(SELECT node_id FROM renewed)) RETURNING id AS node_id
 """
-SEEN = "UPDATE nodes SET last_seen_at = now() WHERE id = ANY($1::uuid[])"
 COUNTERS = "SELECT node_id, renewals FROM node_links WHERE lease = 'held'"
 EXPIRE = """
     UPDATE node_links SET link_id = NULL, lease = 'expired'
@@ -93,10 +94,6 @@ async def renew(conn: Connection, links: Sequence[tuple[NodeId, LinkId]]) -> set
     """One heartbeat for each; answers the nodes whose link is still that one."""
     rows = await conn.fetch(RENEW, [node for node, _ in links], [link for _, link in links])
     return {row["node_id"] for row in rows}
-
-
-async def note_seen(conn: Connection, nodes: Sequence[NodeId]) -> None:
-    await conn.execute(SEEN, sorted(nodes))
 
 
 async def read_counters(conn: Connection) -> dict[NodeId, int]:
