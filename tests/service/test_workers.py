@@ -54,7 +54,11 @@ def children(pid: int) -> list[int]:
 
 
 def exists(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    """Runs still: one that ended stays a zombie where pid 1 reaps no orphans."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def listens(pid: int) -> bool:

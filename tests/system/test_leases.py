@@ -20,11 +20,26 @@ pytestmark = pytest.mark.crash
 LEASE = 2.0
 
 
+A_TIME = re.compile(r"since|_at\b|now\(\)|clock_timestamp|interval")
+CONDITION = re.compile(r"\b(?:WHERE|ON|HAVING)\b(.*?)(?=\b(?:RETURNING|ORDER|GROUP|SELECT|UPDATE|SET|JOIN)\b|$)", re.DOTALL)
+
+
+def conditions(statement: str) -> str:
+    """What it asks of the rows, without what it writes to them."""
+    return " ".join(CONDITION.findall(statement))
+
+
 def test_no_statement_about_who_is_alive_compares_a_time() -> None:
     for name in ("STILL_MINE", "CLOSE", "RENEW", "COUNTERS", "EXPIRE", "RELEASE", "LOCK"):
-        statement = getattr(links, name)
-        condition = statement.partition("WHERE")[2]
-        assert not re.search(r"since|_at\b|now\(\)|clock_timestamp|interval", condition), statement
+        asked = conditions(getattr(links, name))
+        assert asked.strip()
+        assert not A_TIME.search(asked), asked
+
+
+def test_a_statement_that_compares_a_time_would_be_noticed() -> None:
+    assert A_TIME.search(conditions("UPDATE n SET a = 1 FROM m WHERE n.id = m.id AND n.last_seen_at < $1 RETURNING id"))
+    assert A_TIME.search(conditions("SELECT 1 FROM n JOIN m ON m.id = n.id AND m.since > now() WHERE n.id = $1"))
+    assert not A_TIME.search(conditions("UPDATE n SET last_seen_at = now() WHERE n.id = $1 RETURNING last_seen_at"))
 
 
 def port_of(control: Process) -> int:
