@@ -47,7 +47,7 @@ MAY_IMPORT = {  # besides the standard library and the layer itself
     "orchestrator.cli": {"orchestrator.config", "click", "httpx", "tabulate", "yaml", "platformdirs"},
 }  # fmt: skip
 ONE_FILE_ONLY = {  # whatever the table says
-    "asyncpg": {"orchestrator/store/db.py", "orchestrator/store/notify.py"},
+    "asyncpg": {"orchestrator/store/connections.py", "orchestrator/store/db.py", "orchestrator/store/notify.py"},
     "trio_asyncio": {"orchestrator/store/db.py", "orchestrator/store/notify.py"},
     "yoyo": {"orchestrator/store/migrate.py"},
     "psycopg": {"orchestrator/store/migrate.py"},

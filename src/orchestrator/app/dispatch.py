@@ -26,6 +26,8 @@ class Claim:
     not_mine: dict[NodeId, LinkId | None] = field(default_factory=dict)
     passed_over: bool = False
     """Nothing was taken, since another control-plane, or a cancel, had locked what was looked at: look again soon."""
+    exhausted: bool = False
+    """All was taken that could be: only what others had locked, and then let go, would be found by looking again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,11 @@ class Dispatch:
         found = await self._db.commit_one(work)
         if not found.given and (not found.by_us or found.requirements != len(self._requirements)):
             return None
-        if found.requirements != len(self._requirements):
+        knew_all = found.requirements == len(self._requirements)
+        if not knew_all:
             await self._db.read(self._learn_requirements)
-        return Claim({node: list(held) for node, held in found.given.items()}, passed_over=found.passed_over)
+        given = {node: list(held) for node, held in found.given.items()}
+        return Claim(given, passed_over=found.passed_over, exhausted=found.exhausted and knew_all)
 
     async def _claim_by_ability(self, nodes: Sequence[Open]) -> Claim:
         async def work(conn: Connection) -> Claim:

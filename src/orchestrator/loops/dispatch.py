@@ -5,6 +5,8 @@ from orchestrator.links.registry import Registry
 
 AGAIN_SECONDS = 0.02
 """Two control-planes look at the same groups first; who took none of them goes on with the next."""
+LATER_SECONDS = 0.25
+"""After a claim that took all it found: for a row whose lock was somebody's who then let it go without a word."""
 
 
 async def dispatch(queue: Dispatch, registry: Registry) -> float | None:
@@ -19,6 +21,8 @@ async def dispatch(queue: Dispatch, registry: Registry) -> float | None:
             if link is not None:  # else it is settled by the node's next hello
                 link.give(jobs)
         registry.lost(claim.not_mine)
+        if claim.given and claim.exhausted:
+            return LATER_SECONDS
         if not claim.given and not claim.not_mine:
             return AGAIN_SECONDS if claim.passed_over else None
     return None

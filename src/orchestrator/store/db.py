@@ -6,11 +6,10 @@ connection about which there is any doubt is cut, never handed back.
 """
 
 import asyncio
-import json
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import asyncpg
@@ -18,7 +17,7 @@ import trio
 import trio_asyncio
 
 from orchestrator.domain.errors import CommitUnknown, DatabaseAway
-from orchestrator.store.dsn import connect_options
+from orchestrator.store.connections import Connections
 from orchestrator.store.sqlstate import RUN_AGAIN, sqlstate_of, translate
 
 T = TypeVar("T")
@@ -56,28 +55,24 @@ Work = Callable[[Connection], Awaitable[T]]
 
 
 class Database:
-    def __init__(self, pool: Any, size: int) -> None:
-        self._pool = pool
+    def __init__(self, connections: Connections, size: int) -> None:
+        self._connections = connections
         self._turns = trio.CapacityLimiter(size)
 
     async def transact(self, work: Work[T]) -> T:
         """Commits what `work` did, all or nothing; runs it anew after a deadlock or a failed serialisation."""
-        return await self._in_turn(_Unit(self._pool, work, block=True))
+        return await self._in_turn(_Unit(self._connections, work, block=True))
 
     async def read(self, work: Work[T]) -> T:
         """Without a transaction block: for work that only reads, each statement for itself."""
-        return await self._in_turn(_Unit(self._pool, work, block=False))
+        return await self._in_turn(_Unit(self._connections, work, block=False))
 
     async def commit_one(self, work: Work[T]) -> T:
         """For work that is a single statement, which commits itself: one round trip instead of three."""
-        return await self._in_turn(_Unit(self._pool, work, block=False, commits=True))
+        return await self._in_turn(_Unit(self._connections, work, block=False, commits=True))
 
     async def _in_turn(self, unit: "_Unit[T]") -> T:
-        try:
-            with trio.fail_after(TURN_SECONDS):
-                await self._turns.acquire()
-        except trio.TooSlowError:
-            raise DatabaseAway("every connection to the database is busy") from None
+        await self._take_turn()
         try:
             with trio.move_on_after(LIMIT_SECONDS + NET_SECONDS, shield=True):
                 return cast("T", await trio_asyncio.aio_as_trio(unit.run)())
@@ -85,12 +80,24 @@ class Database:
         finally:
             self._turns.release()
 
+    async def _take_turn(self) -> None:
+        """Whoever is cancelled already gets none."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with suppress(trio.WouldBlock):
+            self._turns.acquire_nowait()
+            return
+        try:
+            with trio.fail_after(TURN_SECONDS):
+                await self._turns.acquire()
+        except trio.TooSlowError:
+            raise DatabaseAway("every connection to the database is busy") from None
+
 
 class _Unit(Generic[T]):
     """One unit of work and what is known about its connection; everything here runs on the asyncio side."""
 
-    def __init__(self, pool: Any, work: Work[T], *, block: bool, commits: bool = False) -> None:
-        self._pool = pool
+    def __init__(self, connections: Connections, work: Work[T], *, block: bool, commits: bool = False) -> None:
+        self._connections = connections
         self._work = work
         self._block = block
         self._commits = commits
@@ -119,17 +126,18 @@ class _Unit(Generic[T]):
         return await self._once()
 
     async def _once(self) -> T:
-        raw = await self._pool.acquire()
+        lent = await self._connections.borrow()
+        raw = lent.raw
         self.committing = self._commits
         try:
             return await (self._in_block(raw) if self._block else self._work(raw))
         except BaseException as error:
-            self._lost = _is_closed(raw)
+            self._lost = raw.is_closed()
             if not self._lost and (not isinstance(error, Exception) or raw.is_in_transaction()):
                 raw.terminate()
             raise
         finally:
-            await self._pool.release(raw)  # noqa: ASYNC102 - on the asyncio side, within the unit's own limit
+            self._connections.give_back(lent)
 
     async def _in_block(self, raw: Any) -> T:
         await raw.execute("BEGIN")
@@ -149,17 +157,10 @@ class _Unit(Generic[T]):
 async def _roll_back(raw: Any) -> None:
     """The error that led here travels on; one of the ROLLBACK itself shows in the state of the connection."""
     try:
-        if not _is_closed(raw):
+        if not raw.is_closed():
             await raw.execute("ROLLBACK")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         log.debug("ROLLBACK failed", exc_info=True)
-
-
-def _is_closed(raw: Any) -> bool:
-    try:
-        return bool(raw.is_closed())
-    except asyncpg.InterfaceError:  # the pool has taken a lost connection back already
-        return True
 
 
 def _is_drivers(error: Exception) -> bool:
@@ -170,18 +171,6 @@ def _asks_for_another_try(error: asyncpg.PostgresError) -> bool:
     """Also after a migration changed a table beneath a prepared statement; the driver has then forgotten it."""
     stale = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
     return sqlstate_of(error) in RUN_AGAIN or isinstance(error, stale)
-
-
-async def _prepare(raw: Any) -> None:
-    await raw.set_type_codec("jsonb", encoder=_to_json, decoder=json.loads, schema="pg_catalog")
-
-
-def _to_json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-async def _no_reset(_raw: Any) -> None:
-    """Nothing is left on a connection of the pool: no SET, no LISTEN, no session lock is ever made on one."""
 
 
 def _log_loop_error(_loop: Any, context: dict[str, Any]) -> None:
@@ -204,15 +193,11 @@ async def asyncio_loop() -> AsyncIterator[None]:
 async def open_database(dsn: str, *, pool_size: int = 10) -> AsyncIterator[Database]:
     """Opens without connecting, so that a service may start before its database; closes within 5 s."""
     async with asyncio_loop():
-        pool = await trio_asyncio.aio_as_trio(_make_pool)(dsn, pool_size)
+        connections = Connections(dsn)
         try:
-            yield Database(pool, pool_size)
+            yield Database(connections, pool_size)
         finally:
             with trio.move_on_after(5, shield=True) as closing:
-                await trio_asyncio.aio_as_trio(pool.close)()
+                await trio_asyncio.aio_as_trio(connections.close)()
             if closing.cancelled_caught:
-                pool.terminate()
-
-
-async def _make_pool(dsn: str, size: int) -> Any:
-    return await asyncpg.create_pool(**connect_options(dsn), min_size=0, max_size=size, init=_prepare, reset=_no_reset)
+                connections.cut()

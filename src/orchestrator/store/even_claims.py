@@ -48,7 +48,8 @@ CLAIM = """
          WHERE g.id = locked.id
     )
     SELECT (SELECT by_us FROM held) AS by_us, (SELECT count(*) FROM requirements) AS requirements,
-           EXISTS (SELECT 1 FROM turn) AS some_wait,
+           (SELECT count(*) FROM turn) AS groups, (SELECT rows FROM share) AS share,
+           (SELECT max(nth) FROM numbered) AS most_of_a_group,
            d.job_id, d.task_id, d.attempt, d.assignment_id, d.node_id, d.spec::text, d.timeout_seconds
       FROM (SELECT) AS always LEFT JOIN dealt d ON true
 """.replace(":turns_and_rows", TURNS_AND_ROWS.replace("g.active AND", "(SELECT by_us FROM held) AND g.active AND"))
@@ -63,6 +64,8 @@ class EvenClaim:
     given: Mapping[NodeId, Sequence[Held]]
     passed_over: bool
     """Rows wait and none was taken: each had been locked by somebody else."""
+    exhausted: bool
+    """No group looked at gave its whole share, and there is no further group: whatever was free is taken."""
 
 
 async def claim_evenly(
@@ -87,7 +90,10 @@ async def claim_evenly(
     for row in rows:
         if row["job_id"] is not None:
             given.setdefault(row["node_id"], []).append(_held(row))
-    return EvenClaim(rows[0]["by_us"], rows[0]["requirements"], given, rows[0]["some_wait"] and not given)
+    told = rows[0]
+    passed_over = told["groups"] > 0 and not given
+    exhausted = told["groups"] < len(slots) and (told["most_of_a_group"] or 0) < told["share"]
+    return EvenClaim(told["by_us"], told["requirements"], given, passed_over, exhausted)
 
 
 def _held(row: Row) -> Held:
