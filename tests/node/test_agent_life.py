@@ -192,7 +192,7 @@ async def test_status_says_live_ready_and_why_not(home: Path) -> None:
 
 async def test_it_ends_with_its_parent(home: Path) -> None:
     async with open_fake_server() as server:
-        env = environment(server.url, home / "state")
+        env = environment(server.url, home / "state", **PROCESS)  # its trials run jobs as other users
         code = (
             "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'node_agent', '--die-with-parent']); "
             "print(p.pid, flush=True); sys.stdin.read()"

@@ -1,11 +1,14 @@
 """Jobs that try to break out or to break the machine: each is bounded, and passes where it may."""
 
 import resource
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 import trio
 
+from node_agent.sandbox.bubblewrap import BubblewrapRuntime
+from node_agent.sandbox.plain import PlainRuntime
 from node_agent.sandbox.runtime import Runtime, Stop
 from node_agent.sandbox.spec import Limits
 from node_link.messages import STREAM_CAP_BYTES
@@ -29,6 +32,22 @@ async def test_fork_bomb_with_an_end_needs_its_pids(limited: Runtime, world: San
     _, free = await world.run(limited, script(TREE, limits=Limits(pids=200)))
     assert free.text.strip() == "32"
     assert held.text.strip() != "32"
+
+
+@pytest.mark.parametrize("runtime", ["bubblewrap", "process"], indirect=True)
+async def test_a_job_that_names_no_limit_has_the_default_one_from_its_first_instruction(
+    runtime: PlainRuntime | BubblewrapRuntime, world: SandboxWorld
+) -> None:
+    if not world.uids.change and world.cgroups is None:
+        pytest.skip("neither a user of its own nor a cgroup: the default limit does not hold, as SECURITY.md says")
+    _, held = await world.run(replace(runtime, default_limits=Limits(pids=25)), script(TREE))
+    _, free = await world.run(replace(runtime, default_limits=Limits(pids=200)), script(TREE))
+    assert free.text.strip() == "32"
+    assert held.text.strip() != "32"
+    if world.uids.change:
+        named = script("grep processes /proc/self/limits")
+        _, seen = await world.run(replace(runtime, default_limits=Limits(pids=25)), named)
+        assert seen.text.split()[2:4] == ["25", "25"]
 
 
 @everywhere

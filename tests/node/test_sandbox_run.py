@@ -1,6 +1,8 @@
 """What a job is given, how its end is told, and when."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trio
@@ -204,6 +206,29 @@ async def test_container_bears_its_labels(podman: ContainerRuntime, world: Sandb
 async def test_noop(world: SandboxWorld) -> None:
     ending, seen = await world.run(NoopRuntime(), script("exit 1"))
     assert (ending.outcome, ending.exit_code, seen.started) == ("completed", 0, 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives jobs users of their own")
+async def test_a_job_is_its_own_user_in_every_respect_and_the_agent_stays_root(
+    process: Runtime, world: SandboxWorld
+) -> None:
+    before, groups = own_status(), os.getgroups()
+    _, seen = await world.run(process, script("#!/bin/sh\ngrep -E '^(Uid|Gid|Groups|Cap(Prm|Eff)):' /proc/$$/status"))
+    ids = {line.split()[0]: line.split()[1:] for line in seen.text.splitlines()}
+    uid = str(world.uids.range[0])
+    assert ids["Uid:"] == ids["Gid:"] == [uid] * 4
+    assert ids["Groups:"] == []
+    assert {int(ids[name][0], 16) for name in ("CapPrm:", "CapEff:")} == {0}
+    _, seen = await world.run(process, script("#!/bin/sh\nls /proc/$$/fd"))
+    assert set(seen.text.split()) <= {"0", "1", "2", "10"}  # 10 is the shell's, on its own script
+    assert own_status() == before
+    assert os.getgroups() == groups
+
+
+def own_status() -> list[str]:
+    """Of the thread that asks."""
+    lines = Path("/proc/thread-self/status").read_text().splitlines()
+    return [line for line in lines if line.startswith(("Uid:", "Gid:", "Groups:", "CapPrm:", "CapEff:"))]
 
 
 async def test_reaping_orphans_steals_no_exit_code() -> None:

@@ -18,6 +18,7 @@ from node_agent.sandbox.gate import RING, RING_AND_WAIT, Gate
 from node_agent.sandbox.host import HostTree, host_tree
 from node_agent.sandbox.limits import Cgroups, Group
 from node_agent.sandbox.orphans import wait_gone
+from node_agent.sandbox.other_user import words_for_limit
 from node_agent.sandbox.process import CLEANUP_SECONDS, Child, Command, Processes
 from node_agent.sandbox.runtime import OnOutput, OnStarted, Stop
 from node_agent.sandbox.seccomp import filter_for
@@ -101,8 +102,7 @@ class BubblewrapRuntime:
             group = None
             try:
                 laid = lay_out(folder, job, uid)
-                limits = job.limits.over(self.default_limits)
-                group = self.cgroups.make(job.assignment_id, limits) if self.cgroups is not None and limits else None
+                group = self._group(job, uid)
                 box = self._start(job, laid, mark, uid, group)
             except OSError as error:
                 if group is not None:
@@ -112,6 +112,14 @@ class BubblewrapRuntime:
 
     async def sweep(self, mark: str, keep: Collection[UUID]) -> list[str]:
         return await sweep_processes(self.processes, self.uids, self.cgroups, mark, keep)
+
+    def _group(self, job: JobToRun, uid: int | None) -> Group | None:
+        """For the limits that a job names. The default one of processes holds without, if the job has its own user:
+        a group costs more than all else that the agent does for a job."""
+        limits = job.limits.over(self.default_limits)
+        if self.cgroups is None or not limits or (not job.limits and uid is not None):
+            return None
+        return self.cgroups.make(job.assignment_id, limits)
 
     def _start(self, job: JobToRun, folder: Folder, mark: str, uid: int | None, group: Group | None) -> "_Box":
         env = environment_of(job, "/workspace")
@@ -129,10 +137,11 @@ class BubblewrapRuntime:
             # Not as arguments, which everybody on the machine can read.
             told = _memory_file(ours, b"".join(part.encode() + b"\0" for part in said))
             fds = [status_inside, told, *etc.values(), *([] if seccomp is None else [seccomp])]
-            shell = ("/bin/sh", "-c", RING if group is None else RING_AND_WAIT)
+            most = self.default_limits.pids if uid is not None and group is None else None
+            shell = ("/bin/sh", "-c", words_for_limit(most) + (RING if group is None else RING_AND_WAIT))
             argv = (self.program, "--args", str(told), "--", *shell, *folder.program.argv("/job"))
             marks = {"PATH": DEFAULT_PATH, STATE_MARK: mark, ASSIGNMENT_MARK: str(job.assignment_id)}
-            child = self.processes.start(Command(argv, marks, "/", uid, gate.inside, tuple(fds)))
+            child = self.processes.start(Command(argv, marks, "/", uid, gate.inside, tuple(fds), most))
             status_end.pop_all()
         return _Box(child, self.processes, group, gate, status)
 

@@ -1,9 +1,7 @@
 """A job as a plain process: no isolation. As root it runs as a user that nobody else is."""
 
-import resource
 import signal
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
@@ -15,6 +13,7 @@ from node_agent.sandbox.folder import Folder, lay_out
 from node_agent.sandbox.gate import RING_AND_WAIT, Gate
 from node_agent.sandbox.limits import Cgroups, Group
 from node_agent.sandbox.orphans import end_orphans, marks_of, uid_of
+from node_agent.sandbox.other_user import words_for_limit
 from node_agent.sandbox.process import CLEANUP_SECONDS, Child, Command, Processes
 from node_agent.sandbox.runtime import OnOutput, OnStarted, Stop
 from node_agent.sandbox.spec import STATE_MARK, Ending, JobToRun, Limits, RuntimeName, environment_of
@@ -66,18 +65,18 @@ class PlainRuntime:
         gate = Gate() if group is not None else None
         if gate is not None:
             argv = ("/bin/sh", "-c", RING_AND_WAIT, *argv)
+        most = self.default_limits.pids if uid is not None and group is None else None
+        if words := words_for_limit(most):
+            argv = ("/bin/sh", "-c", f'{words}exec "$0" "$@"', *argv)
+        stdin = gate.inside if gate else None
         try:
-            child = self._start_or_tell(Command(argv, env, folder.workspace, uid, gate.inside if gate else None))
+            child = self._start_or_tell(Command(argv, env, folder.workspace, uid, stdin, most_processes=most))
         except OSError:
             if gate is not None:
                 gate.close()
             raise
         if gate is not None:
             gate.hand_over()
-        pids = self.default_limits.pids if uid is not None and group is None else None
-        if pids is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                resource.prlimit(child.pid, resource.RLIMIT_NPROC, (pids, pids))
         return _PlainBox(child, self.processes, uid, str(job.assignment_id), group, gate)
 
     def _start_or_tell(self, command: Command) -> Child:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import trio
 
+from node_agent.sandbox.other_user import as_user, process_limit
 from node_agent.sandbox.spec import exit_code_of
 
 CLEANUP_SECONDS = 10.0
@@ -33,6 +34,8 @@ class Command:
     """Run as this user and group, in no other group; None is the agent's own."""
     stdin: int | None = None
     pass_fds: tuple[int, ...] = ()
+    most_processes: int | None = None
+    """That its user may have at once; for a user of its own."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +106,18 @@ class Processes:
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         try:
-            popen = subprocess.Popen(
-                command.argv,
-                stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
-                stdout=out_write,
-                stderr=err_write,
-                cwd=command.cwd,
-                env=command.env,
-                pass_fds=command.pass_fds,
-                start_new_session=True,
-                user=command.uid,
-                group=command.uid,
-                extra_groups=None if command.uid is None else [],
-            )
+            with process_limit(command.most_processes), as_user(command.uid) as change:
+                popen = subprocess.Popen(
+                    command.argv,
+                    stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
+                    stdout=out_write,
+                    stderr=err_write,
+                    cwd=command.cwd,
+                    env=command.env,
+                    pass_fds=command.pass_fds,
+                    start_new_session=True,
+                    **change,
+                )
         except OSError:
             os.close(out_read)
             os.close(err_read)
