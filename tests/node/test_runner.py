@@ -18,7 +18,7 @@ from node_agent.reports import frames
 from node_agent.runner import Runner
 from node_agent.sandbox.noop import NoopRuntime
 from node_agent.sandbox.runtime import OnOutput, OnStarted, Stop
-from node_agent.sandbox.spec import Ending, JobToRun, NodeFault, RuntimeName
+from node_agent.sandbox.spec import Ending, JobToRun, NodeFault, PreparedInVain, RuntimeName
 from node_agent.spool import Spool
 from node_link.codec import decode, records
 from node_link.messages import (
@@ -149,6 +149,28 @@ async def test_a_fault_of_the_node_says_that_nothing_was_started(tmp_path: Path)
         bench.assign()
         record = await bench.finished()
         assert (record.outcome, record.started, record.error) == ("failed", False, "image_pull: no such image")
+
+
+async def test_what_was_prepared_and_is_gone_is_prepared_again_once(tmp_path: Path) -> None:
+    async with open_bench(tmp_path) as bench:
+        prepared, gone = [], [True, False, True, True]
+
+        async def prepare() -> None:
+            prepared.append("an image")
+
+        async def body(on_started: OnStarted, _on_output: OnOutput, _stop: Stop) -> Ending:
+            if gone.pop(0):
+                raise PreparedInVain("image_pull: it was removed")
+            await on_started()
+            return Ending("completed", exit_code=0)
+
+        bench.runtime.preparing, bench.runtime.body = prepare, body
+        bench.assign()
+        assert (await bench.finished()).outcome == "completed"
+        bench.assign()
+        record = await bench.finished()
+        assert (record.outcome, record.started, record.error) == ("failed", False, "image_pull: it was removed")
+        assert len(prepared) == 4
 
 
 async def test_a_fault_of_the_agent_ends_one_job_and_not_the_slot(tmp_path: Path) -> None:

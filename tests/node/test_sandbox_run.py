@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import trio
@@ -13,8 +14,8 @@ from node_agent.sandbox.folder import folder_of, remove_folder
 from node_agent.sandbox.noop import NoopRuntime
 from node_agent.sandbox.process import Command, Processes
 from node_agent.sandbox.runtime import Runtime, Stop
-from node_agent.sandbox.spec import NodeFault
-from sandbox_world import SandboxWorld, Seen, commands, processes_with, script
+from node_agent.sandbox.spec import NodeFault, PreparedInVain
+from sandbox_world import IMAGE, SandboxWorld, Seen, commands, processes_with, script
 
 everywhere = pytest.mark.parametrize("runtime", ["podman", "bubblewrap", "process"], indirect=True)
 
@@ -184,6 +185,29 @@ async def test_image_that_is_not_here(podman: ContainerRuntime, world: SandboxWo
     await podman.prepare(script("true"))
     with pytest.raises(NodeFault, match="no default one"):
         await replace(podman, default_image=None).prepare(script("true"))
+
+
+async def test_image_that_was_removed_after_it_was_seen(podman: ContainerRuntime, world: SandboxWorld) -> None:
+    name = f"localhost/cynode-removed:{uuid4().hex}"
+
+    async def engine(*words: str) -> None:
+        argv = [podman.engine.program, *podman.engine.args, *words]
+        assert (await world.processes.run_tool(Command(argv, podman.engine.env))).code == 0
+
+    job = script("true", image=name)
+    await engine("tag", IMAGE, name)
+    await podman.prepare(job)
+    await engine("untag", IMAGE, name)
+    await podman.prepare(job)  # believes what it saw
+    with pytest.raises(PreparedInVain, match="was removed"):
+        await world.run(podman, job)
+    with pytest.raises(NodeFault, match="image_pull"):
+        await podman.prepare(job)
+    await engine("tag", IMAGE, name)
+    await podman.prepare(job)
+    ending, _ = await world.run(podman, job)
+    assert ending.outcome == "completed"
+    await engine("untag", IMAGE, name)
 
 
 async def test_container_bears_its_labels(podman: ContainerRuntime, world: SandboxWorld) -> None:

@@ -7,7 +7,7 @@ import trio
 from node_agent.attempts import Attempt, Stage
 from node_agent.choose import Chosen
 from node_agent.reports import finished_fields, started_fields
-from node_agent.sandbox.spec import Ending, NodeFault
+from node_agent.sandbox.spec import Ending, NodeFault, PreparedInVain
 from node_agent.spool import Spool
 from node_link.messages import Stream
 
@@ -20,6 +20,13 @@ class JobRun:
 
     async def run(self, attempt: Attempt, chosen: Chosen) -> Ending:
         """To its end. Raises NodeFault when this node could not do its part."""
+        try:
+            return await self._run_once(attempt, chosen)
+        except PreparedInVain:
+            attempt.stage = Stage.PREPARING
+            return await self._run_once(attempt, chosen)
+
+    async def _run_once(self, attempt: Attempt, chosen: Chosen) -> Ending:
         if chosen.runtime.images:
             await self._prepare(attempt, chosen)
         if (outcome := attempt.early_outcome()) is not None:

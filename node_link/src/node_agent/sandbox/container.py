@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from node_agent.sandbox.spec import (
     JobToRun,
     Limits,
     NodeFault,
+    PreparedInVain,
     RuntimeName,
 )
 from node_agent.sandbox.sweep import sweep_processes
@@ -57,6 +58,8 @@ class ContainerRuntime:
     pull_seconds: float = 600.0
     limits: bool = False
     images: bool = True
+    images_here: set[str] = field(default_factory=set)
+    """Seen here by an earlier job: asking the engine costs nearly as much as a container."""
 
     @property
     def name(self) -> RuntimeName:
@@ -67,8 +70,10 @@ class ContainerRuntime:
         image = self._image(job)
         if image is None:
             raise NodeFault("image_pull: the job names no image and this node has no default one (NODE_DEFAULT_IMAGE)")
+        if image in self.images_here:
+            return
         try:
-            if (await self._tool(self.engine.image_exists(image))).code == 0:
+            if await self._is_here(image):
                 return
             with trio.fail_after(self.pull_seconds):
                 pulled = await self._run_engine(self.engine.pull(image))
@@ -78,6 +83,15 @@ class ContainerRuntime:
             raise NodeFault(f"image_pull: {error}") from error
         if pulled.code != 0:
             raise NodeFault(f"image_pull: {image}: {pulled.stderr.strip()[-1500:]}")
+        self.images_here.add(image)
+
+    async def _is_here(self, image: str) -> bool:
+        here = (await self._tool(self.engine.image_exists(image))).code == 0
+        if here:
+            self.images_here.add(image)
+        else:
+            self.images_here.discard(image)
+        return here
 
     async def run(
         self, job: JobToRun, folder: Path, mark: str, on_started: OnStarted, on_output: OnOutput, stop: Stop
@@ -89,7 +103,18 @@ class ContainerRuntime:
                 box = self._start(job, folder, mark, uid)
             except OSError as error:
                 return not_started(str(error))
-            return await drive(box, job.timeout_seconds, on_started, on_output, stop)
+            ending = await drive(box, job.timeout_seconds, on_started, on_output, stop)
+        if not ending.started and stop.outcome is None:
+            await self._check_image(job)
+        return ending
+
+    async def _check_image(self, job: JobToRun) -> None:
+        """A container did not start: perhaps since somebody removed its image."""
+        image = self._image(job)
+        if image in self.images_here:
+            with suppress(trio.TooSlowError, OSError):
+                if not await self._is_here(image):
+                    raise PreparedInVain(f"image_pull: {image} was removed before the container could start")
 
     async def sweep(self, mark: str, keep: Collection[UUID]) -> list[str]:
         listed = await self._tool(self.engine.list_marked(mark))

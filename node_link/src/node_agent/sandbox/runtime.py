@@ -57,7 +57,11 @@ class Runtime(Protocol):
     def images(self) -> bool: ...
 
     async def prepare(self, job: JobToRun) -> None:
-        """Gets what the job needs (its image), before its time runs; raises NodeFault."""
+        """Gets what the job needs (its image), before its time runs; raises NodeFault.
+
+        It may remember what it found. `run` raises PreparedInVain when that no longer holds, and is to be tried again
+        after another `prepare`.
+        """
 
     async def run(
         self, job: JobToRun, folder: Path, mark: str, on_started: OnStarted, on_output: OnOutput, stop: Stop

@@ -33,6 +33,10 @@ class NodeFault(Exception):
     """This node could not do its part (an image that it cannot pull); the text becomes the attempt's error."""
 
 
+class PreparedInVain(NodeFault):
+    """What `prepare` had found is gone again (an image that somebody removed); nothing was started."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a job may use at most; None is no limit of its own."""
