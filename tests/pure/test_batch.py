@@ -23,6 +23,7 @@ class Disk:
         self.began = trio.Event()
         self.bad: set[int] = set()
         self.away: list[Exception] = []
+        self.in_time = 1000
 
     async def write(self, items: Sequence[int]) -> list[int | Exception]:
         self.writes.append(list(items))
@@ -30,6 +31,8 @@ class Disk:
         await self.gate.wait()
         if self.away:
             raise self.away.pop(0)
+        if len(items) > self.in_time:
+            raise DatabaseAway("the database did not answer in time")
         if self.bad & set(items):
             raise BadData("bad", "22P05")
         self.stored += items
@@ -118,6 +121,44 @@ async def test_keep_waits_the_outage_out(nursery: trio.Nursery, autojump_clock: 
     assert await batcher.submit(1) == 10
     assert disk.stored == [1]
     assert autojump_clock.current_time() < 30
+
+
+async def test_a_batch_that_is_too_slow_as_a_whole_is_written_in_halves(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    disk, answers = Disk(), dict[int, object]()
+    disk.gate.set()
+    disk.in_time = 3
+    batcher = Batcher[int, int](disk.write, when_away="keep")
+    async with trio.open_nursery() as waiters:
+        for item in range(50):
+            waiters.start_soon(collect, batcher, item, answers)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(batcher.run)
+    assert autojump_clock.current_time() < 60
+    assert disk.stored == list(range(50))
+    assert answers == {item: item * 10 for item in range(50)}
+    assert [len(write) for write in disk.writes[:3]] == [50, 50, 25], "one failure may be a blink"
+
+
+async def test_an_item_that_is_too_slow_alone_is_tried_until_it_works(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    disk, answers = Disk(), dict[int, object]()
+    disk.gate.set()
+    disk.in_time = 0
+    batcher = Batcher[int, int](disk.write, when_away="keep")
+    async with trio.open_nursery() as waiters:
+        for item in range(4):
+            waiters.start_soon(collect, batcher, item, answers)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(batcher.run)
+        await trio.sleep(60)
+        assert autojump_clock.current_time() >= 60
+        assert disk.writes[-1] == [0]
+        disk.in_time = 4
+    assert disk.stored == list(range(4))
+    assert answers == {item: item * 10 for item in range(4)}
 
 
 async def test_a_full_queue_holds_back_in_the_order_of_coming(nursery: trio.Nursery) -> None:

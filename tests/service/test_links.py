@@ -5,9 +5,10 @@ import trio
 
 from orchestrator.app.clock import now
 from orchestrator.app.links import AlreadyLinked, Overtaken
-from orchestrator.app.reports import LinkLost, Report
+from orchestrator.app.reports import Judged, LinkLost, Report
 from orchestrator.domain.reports import Accepted, BadRecord, NotListed, Rejected
 from orchestrator.domain.states import Outcome
+from orchestrator.store.batch import Batcher
 from orchestrator.store.db import Database
 from plane import Plane, finished, output, ref, started
 
@@ -111,6 +112,37 @@ async def test_one_bad_fact_among_fifty_fails_alone(db: Database) -> None:
     assert judged.settled == 50
     assert await plane.one("SELECT stdout_length FROM job_attempts") == 25
     assert await plane.one("SELECT bad_report IS NOT NULL FROM job_attempts")
+
+
+TOO_MUCH_AT_ONCE = """
+    CREATE FUNCTION too_much() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF (SELECT count(*) FROM new_rows) > 3 THEN
+            RAISE EXCEPTION USING ERRCODE = 'query_canceled', MESSAGE = 'canceling statement due to statement timeout';
+        END IF;
+        RETURN NULL;
+    END $$
+"""
+
+
+async def test_a_report_that_is_too_much_for_one_commit_is_committed_in_pieces(db: Database) -> None:
+    plane, node, link, held = await one_running(db)
+    await plane.sql(TOO_MUCH_AT_ONCE)
+    await plane.sql(
+        "CREATE TRIGGER too_much AFTER INSERT ON job_output REFERENCING NEW TABLE AS new_rows "
+        "FOR EACH STATEMENT EXECUTE FUNCTION too_much()"
+    )
+    facts = [*(output(held, n, b"x") for n in range(50)), finished(held, length=50)]
+    reports = Batcher[Report, Judged](plane.reports.write, when_away="keep")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(reports.run)
+        with trio.fail_after(60):
+            judged = await reports.submit(Report(node, link.link_id, tuple(facts)))
+        nursery.cancel_scope.cancel()
+    assert (judged.settled, judged.gap) == (51, None)
+    assert judged.states[held.assignment_id].ended
+    assert await plane.one("SELECT string_agg(data, '' ORDER BY byte_offset) FROM job_output") == b"x" * 50
+    assert await plane.one("SELECT status FROM jobs") == "completed"
 
 
 async def test_a_gap_is_told_and_the_second_time_it_is_final(db: Database) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.domain.attempts import AttemptRow
-from orchestrator.domain.errors import BadData
+from orchestrator.domain.errors import BadData, DatabaseAway
 from orchestrator.domain.ids import AssignmentId, LinkId, NodeId
 from orchestrator.domain.reports import BadRecord, Fact, Ledger, Output, Rejected, Verdict
 from orchestrator.faults import reach
@@ -60,6 +60,14 @@ class Judged:
     refused: set[int] = field(default_factory=set)
     """Requirements that the node has just said it does not meet."""
 
+    def add(self, more: "Judged") -> None:
+        """What follows in the same report."""
+        self.settled += more.settled
+        self.gap = more.gap
+        self.states.update(more.states)
+        self.gone |= more.gone
+        self.refused |= more.refused
+
 
 class LinkLost(Exception):
     """The node is not this link's any more; `other` is the link that holds it, None when none does."""
@@ -69,18 +77,80 @@ class LinkLost(Exception):
         self.other = other
 
 
+@dataclass(slots=True)
+class _Begun:
+    """One link's report that did not go into one commit, and how far it is."""
+
+    report: Report
+    at_once: int
+    most: int = 1 << 20
+    went_well: bool = False
+    done: Judged = field(default_factory=Judged)
+
+    @property
+    def piece(self) -> Report:
+        return replace(self.report, facts=self.report.facts[self.done.settled :][: self.at_once])
+
+    @property
+    def is_over(self) -> bool:
+        return self.done.gap is not None or self.done.settled == len(self.report.facts)
+
+    def widen(self) -> None:
+        self.at_once = min(self.most, 2 * self.at_once)
+        self.went_well = True
+
+    def narrow(self) -> None:
+        """What fails just after less went well was too much; else the database may only be away."""
+        self.at_once = max(1, self.at_once // 2)
+        if self.went_well:
+            self.most = self.at_once
+        self.went_well = False
+
+
 class Reports:
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._begun: _Begun | None = None
 
     async def write(self, reports: Sequence[Report]) -> list[Judged | Exception]:
-        """Commits all of them or raises; the answer for a link that lost its node is a LinkLost."""
-        try:
+        """Commits all of them or raises; the answer for a link that lost its node is a LinkLost.
+
+        After a BadData whoever batches asks again for each alone; after a DatabaseAway it may be called again. A report
+        that is too much for one commit, which looks like a database that is away, is then committed in pieces.
+        """
+        if len(reports) > 1:
             return await self._commit(reports)
+        [report] = reports
+        if self._begun is None or self._begun.report is not report:
+            self._begun = None
+            try:
+                return [await self._settle(report)]
+            except DatabaseAway:
+                self._begun = _Begun(report, max(1, len(report.facts) // 2))
+                raise
+        answer = await self._in_pieces(self._begun)
+        self._begun = None
+        return [answer]
+
+    async def _in_pieces(self, begun: _Begun) -> Judged | Exception:
+        while not begun.is_over:
+            try:
+                answer = await self._settle(begun.piece)
+            except DatabaseAway:
+                begun.narrow()
+                raise
+            if isinstance(answer, Exception):
+                return answer
+            begun.widen()
+            begun.done.add(answer)
+        return begun.done
+
+    async def _settle(self, report: Report) -> Judged | Exception:
+        try:
+            [answer] = await self._commit([report])
         except BadData as error:
-            if len(reports) > 1:
-                raise  # whoever batches asks again for each alone
-            return [await self._one_by_one(reports[0], error)]
+            return await self._one_by_one(report, error)
+        return answer
 
     async def _commit(self, reports: Sequence[Report]) -> list[Judged | Exception]:
         async def work(conn: Connection) -> list[Judged | Exception]:
@@ -99,15 +169,11 @@ class Reports:
             return answer
         whole = Judged()
         for fact in report.facts:
-            [answer] = await self.write([replace(report, facts=(fact,))])
+            answer = await self._settle(replace(report, facts=(fact,)))
             if isinstance(answer, Exception):
                 return answer
-            whole.states.update(answer.states)
-            whole.gone |= answer.gone
-            whole.refused |= answer.refused
-            whole.settled += answer.settled
-            if answer.gap is not None:
-                whole.gap = answer.gap
+            whole.add(answer)
+            if whole.gap is not None:
                 break
         return whole
 

@@ -17,7 +17,7 @@ from orchestrator.domain.errors import AppError, BadData, DatabaseAway, Unavaila
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Write = Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]]
-LONGEST_PAUSE = 1.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ class Batcher(Generic[Item, Answer]):
 
     A `BadData` or `AppError` that it raises for several is settled by writing halves until the item at fault stands
     alone. While the database is away, `keep` goes on trying (so `write` must bear to be repeated after a commit whose
-    answer was lost), and `fail` tells the waiters. Another error is a bug: it ends `run`.
+    answer was lost), and `fail` tells the waiters. What `keep` tried twice in vain it tries in halves: perhaps it is
+    more than can be written in the time that there is. Another error is a bug: it ends `run`.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Batcher(Generic[Item, Answer]):
         self._room = _Measure(room, room_weight)
         self._weigh = weigh
         self._when_away = when_away
-        self._name = name
+        self._outage = _Outage(name)
         self._door = trio.Lock()
         self._queue: deque[_Entry[Item, Answer]] = deque()
         self._weight = 0
@@ -101,39 +102,33 @@ class Batcher(Generic[Item, Answer]):
         self._tell()
         return batch
 
-    async def _settle(self, batch: "list[_Entry[Item, Answer]]") -> None:
+    async def _settle(self, batch: "list[_Entry[Item, Answer]]", patience: int = 2) -> None:
         """Releases every waiter of `batch`; halves keep the order."""
-        try:
-            answers = await self._write_or_wait([entry.item for entry in batch])
-        except DatabaseAway as error:
-            _fail(batch, error)
-        except (BadData, AppError) as error:
-            if len(batch) == 1:
-                _fail(batch, error)
-                return
-            middle = len(batch) // 2
-            await self._settle(batch[:middle])
-            await self._settle(batch[middle:])
-        else:
-            for entry, answer in zip(batch, answers, strict=True):
-                entry.release(answer)
-
-    async def _write_or_wait(self, items: Sequence[Item]) -> Sequence[Answer | Exception]:
-        pause = 0.05
         while True:
             try:
-                answers = await self._write(items)
+                answers = await self._write([entry.item for entry in batch])
+                break
             except DatabaseAway as error:
                 if self._when_away == "fail":
-                    raise
-                if pause == 0.05:  # one line an outage
-                    log.warning("%s: the database is away, %d items wait: %s", self._name, len(items), error)
-                await trio.sleep(random.uniform(pause / 2, pause))
-                pause = min(pause * 2, LONGEST_PAUSE)
-            else:
-                if pause > 0.05:
-                    log.info("%s: the database is back", self._name)
-                return answers
+                    return _fail(batch, error)
+                await self._outage.wait(error, len(batch))
+                patience -= 1
+                if patience <= 0 and len(batch) > 1:
+                    return await self._settle_halves(batch, patience)
+            except (BadData, AppError) as error:
+                self._outage.is_over()
+                if len(batch) == 1:
+                    return _fail(batch, error)
+                return await self._settle_halves(batch, patience)
+        self._outage.is_over()
+        for entry, answer in zip(batch, answers, strict=True):
+            entry.release(answer)
+        return None
+
+    async def _settle_halves(self, batch: "list[_Entry[Item, Answer]]", patience: int) -> None:
+        middle = len(batch) // 2
+        await self._settle(batch[:middle], patience)
+        await self._settle(batch[middle:], patience)
 
     def _refuse_when_stopped(self) -> None:
         if self._stopped:
@@ -146,6 +141,25 @@ class Batcher(Generic[Item, Answer]):
     def _tell(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+class _Outage:
+    """Waits longer each time that the database is away, and says one line an outage."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pause = 0.0
+
+    async def wait(self, error: DatabaseAway, items: int) -> None:
+        if not self._pause:
+            log.warning("%s: the database is away, %d items wait: %s", self._name, items, error)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE) or SHORTEST_PAUSE
+        await trio.sleep(random.uniform(self._pause / 2, self._pause))
+
+    def is_over(self) -> None:
+        if self._pause:
+            log.info("%s: the database is back", self._name)
+        self._pause = 0.0
 
 
 class _Measure:
