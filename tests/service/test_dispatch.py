@@ -100,6 +100,32 @@ async def test_a_group_that_was_empty_is_served_again(db: Database) -> None:
         assert await plane.one("SELECT count(*) FROM queue_groups WHERE active") == 0
 
 
+SPREAD_OVER_GROUPS = """
+    WITH wanted AS (
+        INSERT INTO requirements (body) SELECT 'wanted ' || n FROM generate_series(1, $2::int) n RETURNING id
+    ), groups AS (
+        INSERT INTO queue_groups (requirement_id, owner, active) SELECT id, $1, true FROM wanted RETURNING id
+    )
+    UPDATE job_queue q SET group_id = g.id
+      FROM (SELECT id, row_number() OVER () AS nth FROM groups) g,
+           (SELECT job_id, row_number() OVER () AS nth FROM job_queue) n
+     WHERE n.nth = g.nth AND q.job_id = n.job_id
+"""
+
+
+async def test_an_empty_group_behind_a_thousand_full_ones_comes_to_rest(db: Database) -> None:
+    plane = Plane(db)
+    ann = await plane.user("ann")
+    await plane.backlog(ann, 1000)
+    await plane.sql("UPDATE queue_groups SET active = false")
+    await plane.sql(SPREAD_OVER_GROUPS, ann, 1001)
+    for _ in range(2):
+        await plane.queue.rest_empty_groups()
+    empty = "SELECT count(*) FROM queue_groups g WHERE active AND id NOT IN (SELECT group_id FROM job_queue)"
+    assert await plane.one(empty) == 0
+    assert await plane.one("SELECT count(*) FROM queue_groups WHERE active") == 1000
+
+
 async def test_resting_groups_and_inserting_at_once_leaves_nothing_behind(db: Database) -> None:
     plane = Plane(db)
     ann = await plane.user("ann")

@@ -1,11 +1,11 @@
 """Claims queued jobs for the links of this control-plane, and keeps the queue's house."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from orchestrator.app.clock import new_id
+from orchestrator.domain.able import AbleSets
 from orchestrator.domain.dispatch import Candidate, Held
 from orchestrator.domain.ids import AssignmentId, LinkId, NodeId
 from orchestrator.domain.selection import NodeAbility, NodeRoom, deal, even_slots
@@ -46,7 +46,8 @@ class Open:
 class Dispatch:
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._requirements: dict[int, Mapping[str, Any]] = {}
+        self._able = AbleSets()
+        self._tidied_up_to = 0
 
     async def claim(self, nodes: Sequence[Open]) -> Claim:
         """Assigns up to as many jobs as the nodes have room; committed when it returns, and to be sent then."""
@@ -61,7 +62,7 @@ class Dispatch:
         """In one statement. None when that cannot be: the nodes differ, one is not ours any more, or jobs ask for
         what was not known."""
         able = nodes[0].able if nodes else frozenset()
-        if not able or any(node.able != able for node in nodes):
+        if not able or any(node.able is not able and node.able != able for node in nodes):
             return None
         rooms = [NodeRoom(node.node_id, node.slug, node.free, able) for node in nodes]
         number = {node.node_id: nth for nth, node in enumerate(nodes, start=1)}
@@ -72,9 +73,9 @@ class Dispatch:
 
         reach("control_plane.claim.before_commit")
         found = await self._db.commit_one(work)
-        if not found.given and (not found.by_us or found.requirements != len(self._requirements)):
+        knew_all = found.requirements == len(self._able.requirements)
+        if not found.given and (not found.by_us or not knew_all):
             return None
-        knew_all = found.requirements == len(self._requirements)
         if not knew_all:
             await self._db.read(self._learn_requirements)
         given = {node: list(held) for node, held in found.given.items()}
@@ -87,8 +88,8 @@ class Dispatch:
         return await self._db.transact(work)
 
     async def _learn_requirements(self, conn: Connection) -> None:
-        for number, body in await claims.new_requirements(conn, self._requirements):
-            self._requirements[number] = json.loads(body)
+        new = await claims.new_requirements(conn, self._able.requirements)
+        self._able.learn((number, json.loads(body)) for number, body in new)
 
     async def _claim(self, conn: Connection, nodes: Sequence[Open]) -> Claim:
         await self._learn_requirements(conn)
@@ -110,7 +111,7 @@ class Dispatch:
         return Claim(given, not_mine, passed_over=not rows and await claims.some_wait(conn, sorted(wanted)))
 
     def _candidate(self, node: Open) -> Candidate:
-        able = frozenset(n for n, requirement in self._requirements.items() if node.ability.meets(n, requirement))
+        able = self._able.of(node.node_id, node.ability)
         return Candidate(node.node_id, node.link_id, node.spool_id, node.slug, node.free, able, node.max_timeout)
 
     async def promote_due(self) -> float | None:
@@ -126,7 +127,12 @@ class Dispatch:
         return again
 
     async def rest_empty_groups(self) -> None:
-        await self._db.transact(claims.rest_empty_groups)
+        """A page of the active groups, the next one each time."""
+
+        async def work(conn: Connection) -> int:
+            return await claims.rest_empty_groups(conn, self._tidied_up_to)
+
+        self._tidied_up_to = await self._db.transact(work)
 
 
 def _most(nodes: Iterable[Candidate | NodeRoom]) -> int:

@@ -62,7 +62,9 @@ ASSIGN = """
 NEW_REQUIREMENTS = "SELECT id, body FROM requirements WHERE id <> ALL($1::int[])"
 # An insert into job_queue holds FOR KEY SHARE on its group, so that a locked group has no insert in flight; whether it
 # is empty is read by a later statement, which sees all that was committed before the lock.
-LOCK_IDLE_GROUPS = "SELECT id FROM queue_groups WHERE active ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED"
+LOCK_ACTIVE_GROUPS = """
+    SELECT id FROM queue_groups WHERE active AND id > $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
 REST_EMPTY_GROUPS = """
     UPDATE queue_groups g SET active = false
      WHERE g.id = ANY($1::bigint[]) AND NOT EXISTS (SELECT 1 FROM job_queue q WHERE q.group_id = g.id)
@@ -113,11 +115,15 @@ async def new_requirements(conn: Connection, known: Iterable[int]) -> list[tuple
     return [(row["id"], row["body"]) for row in await conn.fetch(NEW_REQUIREMENTS, list(known))]
 
 
-async def rest_empty_groups(conn: Connection) -> None:
-    """Takes groups without rows out of the turn; an insert makes them active again."""
-    idle = [row["id"] for row in await conn.fetch(LOCK_IDLE_GROUPS)]
-    if idle:
-        await conn.execute(REST_EMPTY_GROUPS, idle)
+async def rest_empty_groups(conn: Connection, after: int, most: int = 1000) -> int:
+    """Takes groups without rows out of the turn; an insert makes them active again.
+
+    Looks at `most` active groups from `after` on, and answers where to go on: at 0 when these were the last.
+    """
+    active = [row["id"] for row in await conn.fetch(LOCK_ACTIVE_GROUPS, after, most)]
+    if active:
+        await conn.execute(REST_EMPTY_GROUPS, active)
+    return active[-1] if len(active) == most else 0
 
 
 def _held(row: ClaimedRow, node: Candidate, assignment: AssignmentId) -> Held:
