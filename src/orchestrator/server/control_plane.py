@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 
 import trio
@@ -13,6 +14,7 @@ from orchestrator.app.clock import new_id
 from orchestrator.app.dispatch import Dispatch
 from orchestrator.app.links import Links
 from orchestrator.app.reports import Judged, Report, Reports
+from orchestrator.app.retention import Retention
 from orchestrator.config import Settings
 from orchestrator.domain.ids import LinkId, NodeId
 from orchestrator.links.close import LinkClose
@@ -35,6 +37,7 @@ from orchestrator.store.notify import listen
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
+RETENTION_SECONDS = 3600.0
 HAND_BACK_SECONDS = 4.0
 Beat = tuple[NodeId, LinkId]
 
@@ -52,6 +55,7 @@ async def serve_control_plane(
     registry = Registry()
     links = Links(db, new_id())
     queue = Dispatch(db)
+    retention = Retention(db, dropped_reports=timedelta(days=settings.retention_output_days))
     contact = Contact(links, registry, heartbeat_seconds=heartbeat)
     reports: Batcher[Report, Judged] = Batcher(
         Reports(db).write, weigh=lambda report: report.weight, when_away="keep", name="reports"
@@ -72,6 +76,7 @@ async def serve_control_plane(
         "nodes": Reconciler("nodes", sync.sync, period=6 * POLL_SECONDS),
         "overdue": Reconciler("overdue", partial(end_overdue, reports, registry), period=POLL_SECONDS),
         "tidy": Reconciler("tidy", queue.rest_empty_groups, period=2 * POLL_SECONDS),
+        "retention": Reconciler("retention", retention.delete_old, period=RETENTION_SECONDS),
         "reap": Reconciler("reap", reaper.reap, period=heartbeat / 3),
     }
 
