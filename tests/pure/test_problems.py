@@ -3,7 +3,16 @@
 import json
 
 from orchestrator.api.problems import STATUS, TYPES, Problem, problem_of, reason_phrase
-from orchestrator.domain.errors import AppError, CommitUnknown, DatabaseAway, Invalid, RateLimited, Unavailable
+from orchestrator.domain.errors import (
+    AppError,
+    CommitUnknown,
+    DatabaseAway,
+    Forbidden,
+    Invalid,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 
 
 def families(error: type[AppError]) -> set[type[AppError]]:
@@ -40,6 +49,11 @@ def test_who_should_come_back_is_told_when() -> None:
         problem = problem_of(error)
         assert (problem.status, dict(problem.headers)) == (503, {"Retry-After": "5"})
         assert b"secret" not in problem.body("r")
+
+
+def test_who_is_nobody_is_told_how_to_be_somebody() -> None:
+    assert problem_of(Unauthenticated("Missing authorization header")).headers == {"WWW-Authenticate": "Bearer"}
+    assert not problem_of(Forbidden("Admin required")).headers
 
 
 def test_titles_are_reason_phrases() -> None:

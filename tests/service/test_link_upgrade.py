@@ -83,6 +83,7 @@ async def test_who_is_refused_and_with_what(db: Database, registry: Registry) ->
     async with serving(make_app(db, registry)) as port:
         nobody = await upgrade(port, None)
         assert (nobody.status, nobody.problem["detail"]) == (401, "Missing authorization header")
+        assert nobody.headers["www-authenticate"] == "Bearer"
         access = tokens.access(ann.id, "ann", SessionId(new_id()), now()).text
         for wrong in (access, "x", token[:-2]):
             refused = await upgrade(port, wrong)

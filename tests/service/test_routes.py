@@ -292,6 +292,7 @@ class Asker:
         assert answer.headers["content-type"] == "application/problem+json"
         assert {"type", "title", "status", "instance"} <= set(problem)
         assert (problem["status"], problem["instance"]) == (status, answer.headers["x-request-id"])
+        assert answer.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
         said = f"{problem.get('detail', '')} {problem['type']} {problem}"
         assert word in said, (self.name, said)
 

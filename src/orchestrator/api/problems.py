@@ -86,8 +86,14 @@ def problem_of(error: AppError | DatabaseAway) -> Problem:
         return Problem(503, "the database cannot be reached: try again in a few seconds", headers={"Retry-After": "5"})
     facts = dict(error.facts)
     kind = facts.pop("kind", None)
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, (RateLimited, Unavailable)) else {}
-    return Problem(STATUS[type(error)], error.detail, facts, headers, None if kind is None else str(kind))
+    return Problem(STATUS[type(error)], error.detail, facts, _headers_of(error), None if kind is None else str(kind))
+
+
+def _headers_of(error: AppError) -> dict[str, str]:
+    """RFC 9110 wants a challenge in every 401; tokens are the only way to answer it."""
+    if isinstance(error, (RateLimited, Unavailable)):
+        return {"Retry-After": str(error.retry_after)}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
 
 
 def answer(problem: Problem) -> Response:
