@@ -180,7 +180,7 @@ class LinkWorld:
         assert (await acknowledge(self.rest, headers, config["config_version"], slug=slug)).status_code == 204
         return config
 
-    async def dial(self, slug: str = "n1", *, reads: bool = True) -> FakeLink:
+    async def dial(self, slug: str = "n1", *, reads: bool = True, seconds: float = 10) -> FakeLink:
         dialled: list[FakeLink] = []
         done = trio.Event()
 
@@ -204,7 +204,7 @@ class LinkWorld:
                     await trio.aclose_forcefully(socket._stream)  # left open when its peer hung up first
 
         self.nursery.start_soon(hold)
-        with trio.fail_after(10):
+        with trio.fail_after(seconds):
             await done.wait()
         return dialled[0]
 
@@ -279,3 +279,11 @@ async def open_links(db: Database, dsn: str, **given: Any) -> AsyncIterator[Link
             yield LinkWorld(db, port, rest, links, Plane(db), stopping)
             links.cancel_scope.cancel()
         stopping.set()
+
+
+@asynccontextmanager
+async def open_peers(db: Database, port: int) -> AsyncIterator[LinkWorld]:
+    """Nodes of a control-plane that is a process of its own, and takes PSK."""
+    async with client_of(port) as rest, trio.open_nursery() as links:
+        yield LinkWorld(db, port, rest, links, Plane(db), trio.Event())
+        links.cancel_scope.cancel()

@@ -10,11 +10,14 @@ from orchestrator.app.dispatch import Dispatch, Open
 from orchestrator.app.links import Hello, Links, Takeover
 from orchestrator.app.reports import Judged, Report, Reports
 from orchestrator.domain.dispatch import Held
-from orchestrator.domain.ids import JobId, NodeId, UserId
+from orchestrator.domain.ids import JobId, NodeId, TaskId, UserId
+from orchestrator.domain.jobspec import JobRules
 from orchestrator.domain.reports import Fact, Finished, Output, Ref, Started
 from orchestrator.domain.selection import NodeAbility
 from orchestrator.domain.states import Outcome
+from orchestrator.domain.tasks import NewTask, TaskWanted, plan_task
 from orchestrator.store.db import Connection, Database
+from orchestrator.store.new_tasks import insert_tasks
 from orchestrator.store.queue_rows import QueueRow, enqueue, ensure_requirements
 
 
@@ -57,6 +60,17 @@ class Plane:
 
     async def jobs(self, owner: UserId, count: int = 1, **fields: object) -> list[JobId]:
         return [await self._job(owner, **fields) for _ in range(count)]
+
+    async def backlog(self, owner: UserId, count: int, priority: int = 0) -> list[JobId]:
+        """Many tasks of one job each, as a gateway stores them."""
+        tasks = [planned(owner, priority) for _ in range(count)]
+        for first in range(0, count, 1000):
+
+            async def work(conn: Connection, some: Sequence[NewTask] = tasks[first : first + 1000]) -> None:
+                await insert_tasks(conn, some)
+
+            await self.db.transact(work)
+        return [task.job_id for task in tasks]
 
     async def _job(
         self,
@@ -104,6 +118,11 @@ class Plane:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+def planned(owner: UserId, priority: int = 0) -> NewTask:
+    wanted = TaskWanted("true", input_mode="script", priority=priority)
+    return plan_task(wanted, owner, TaskId(new_id()), JobId(new_id()), now(), JobRules())
 
 
 def ref(job: Held) -> Ref:

@@ -16,6 +16,7 @@ class Proxy:
         self._swallow = b""
         self.refuse = False
         """While true, a client is hung up on as soon as it calls."""
+        self._wires: set[_Wire] = set()
 
     def cut_at(self, word: bytes, *, deliver: bool) -> None:
         """Breaks the connection on which the client sends `word`; the server still reads it, or not."""
@@ -25,8 +26,14 @@ class Proxy:
         """From then on nothing comes back on the wire on which it was sent, though it stays open."""
         self._swallow = word
 
+    def cut(self) -> None:
+        """Hangs up on everybody, now."""
+        for wire in self._wires:
+            wire.scope.cancel()
+
     def mend(self) -> None:
         self._swallow = b""
+        self.refuse = False
 
     async def serve(self, client: trio.SocketStream) -> None:
         if self.refuse:
@@ -34,13 +41,17 @@ class Proxy:
             return
         server = await trio.open_unix_socket(self._upstream)
         wire = _Wire()
+        self._wires.add(wire)
         try:
-            async with client, server, trio.open_nursery() as nursery:
-                nursery.start_soon(self._back, server, client, wire, nursery.cancel_scope)
-                await self._forth(client, server, wire)
-                nursery.cancel_scope.cancel()
+            with wire.scope:
+                async with client, server, trio.open_nursery() as nursery:
+                    nursery.start_soon(self._back, server, client, wire, nursery.cancel_scope)
+                    await self._forth(client, server, wire)
+                    nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        finally:
+            self._wires.discard(wire)
 
     async def _forth(self, client: trio.SocketStream, server: trio.SocketStream, wire: "_Wire") -> None:
         async for data in client:
@@ -68,6 +79,7 @@ class Proxy:
 
 class _Wire:
     def __init__(self) -> None:
+        self.scope = trio.CancelScope()
         self.silent = False
         self.answered = trio.Event()
 

@@ -1,6 +1,7 @@
 """A whole system of real processes: gateways, control-planes and nodes on free ports, with one database."""
 
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -49,6 +50,12 @@ async def until(check: Callable[[], Awaitable[Any]], seconds: float = 20, what: 
             await trio.sleep(0.03)
     assert found, f"not in {seconds} s: {what or check}"
     return found
+
+
+def port_of(control: Process) -> int:
+    found = re.search(r"control-plane serves at http://127.0.0.1:(\d+)", control.said)
+    assert found is not None
+    return int(found[1])
 
 
 class Gate:
@@ -111,9 +118,9 @@ class World:
 
     async def control_plane(self, *, wired: bool = True, **env: str) -> Process:
         process = self.cynode("serve", "control-plane", **env)
-        found = await process.wait_said(r"control-plane serves at http://127.0.0.1:(\d+)")
+        await process.wait_said("control-plane serves at ")
         if wired:
-            self.wire.upstream = int(found[1])
+            self.wire.upstream = port_of(process)
         return process
 
     async def node(self, slug: str = "n1", *, linked: bool = True, **env: str) -> Process:

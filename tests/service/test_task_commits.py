@@ -1,12 +1,17 @@
 """What a lost connection makes of tasks: nobody gets an error for what was stored, and nothing is stored twice."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 import trio
 
+from orchestrator.app.submit import Submission, Submissions
+from orchestrator.domain.errors import BadData
+from orchestrator.domain.tasks import NewTask
 from orchestrator.store.db import Database, open_database
+from plane import Plane, planned
 from task_world import Hand, World, open_world
 from tcp_proxy import Proxy, open_proxy
 
@@ -98,6 +103,36 @@ async def test_an_unknown_commit_that_cannot_be_settled_is_said(far: tuple[Proxy
     proxy.refuse = False
     assert (await world.create(ann))["status"] == "queued"
     assert await world.sql("SELECT count(*) FROM tasks") == [(3,)]
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["by many statements", "by one"])
+async def test_one_bad_submission_among_fifty_fails_alone(db: Database, known: bool) -> None:
+    """PostgreSQL takes no NUL; the edge refuses it, and here nobody has."""
+    ann, submissions = await Plane(db).user("ann"), Submissions(db)
+    good = [planned(ann) for _ in range(50)]
+    bad = replace(good.pop(17), prompt="a\0b")
+    refused: list[NewTask] = []
+
+    async def submit(task: NewTask) -> None:
+        try:
+            done = await submissions.submit(Submission(ann, (task,)))
+        except BadData:
+            refused.append(task)
+        else:
+            assert [stored.id for stored in done.tasks] == [task.id]
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(submissions.run)
+        if known:
+            await submit(good[0])  # its group is known from now on
+        async with trio.open_nursery() as fifty:
+            for task in (*good[known:25], bad, *good[25:]):
+                fifty.start_soon(submit, task)
+        nursery.cancel_scope.cancel()
+    assert refused == [bad]
+    rows = await Plane(db).sql("SELECT t.id, t.xmin::text AS c FROM tasks t JOIN jobs j ON j.task_id = t.id")
+    assert {row["id"] for row in rows} == {task.id for task in good}
+    assert len({row["c"] for row in rows}) < 10, "they did not share a commit"
 
 
 async def test_cancel_and_finish_decide_once(database: str, db: Database) -> None:

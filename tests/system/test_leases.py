@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from orchestrator.store import links
-from real_process import Process
-from world import LONG_LEASE, World, until
+from real_process import wait_gone
+from world import LONG_LEASE, World, port_of, until
 
 pytestmark = pytest.mark.crash
 
@@ -21,7 +21,9 @@ LEASE = 2.0
 
 
 A_TIME = re.compile(r"since|_at\b|now\(\)|clock_timestamp|interval")
-CONDITION = re.compile(r"\b(?:WHERE|ON|HAVING)\b(.*?)(?=\b(?:RETURNING|ORDER|GROUP|SELECT|UPDATE|SET|JOIN)\b|$)", re.DOTALL)
+CONDITION = re.compile(
+    r"\b(?:WHERE|ON|HAVING)\b(.*?)(?=\b(?:RETURNING|ORDER|GROUP|SELECT|UPDATE|SET|JOIN)\b|$)", re.DOTALL
+)
 
 
 def conditions(statement: str) -> str:
@@ -40,12 +42,6 @@ def test_a_statement_that_compares_a_time_would_be_noticed() -> None:
     assert A_TIME.search(conditions("UPDATE n SET a = 1 FROM m WHERE n.id = m.id AND n.last_seen_at < $1 RETURNING id"))
     assert A_TIME.search(conditions("SELECT 1 FROM n JOIN m ON m.id = n.id AND m.since > now() WHERE n.id = $1"))
     assert not A_TIME.search(conditions("UPDATE n SET last_seen_at = now() WHERE n.id = $1 RETURNING last_seen_at"))
-
-
-def port_of(control: Process) -> int:
-    found = re.search(r"control-plane serves at http://127.0.0.1:(\d+)", control.said)
-    assert found is not None
-    return int(found[1])
 
 
 @asynccontextmanager
@@ -103,6 +99,47 @@ async def test_a_control_plane_that_stands_still_for_three_leases_ends_nothing_w
         await trio.sleep(3 * LEASE)  # the fault itself
     said = len(first.said)
     await first.wait_said('"unlinked"', since=said)
+    gate.open()
+    assert (await world.result(task))["stdout"] == "begun\ndone\n"
+    assert await world.attempts(task) == [("completed", "n1")]
+
+
+async def test_a_node_that_stands_still_for_one_lease_and_a_bit_loses_its_jobs_cleanly(world: World) -> None:
+    _, _, node = await world.start("n1")
+    task = await world.submit("echo $$; [ $CYNODE_ATTEMPT = 1 ] && exec sleep 600; echo done")
+    first = int(await world.wait_output(task, "\n"))
+    async with frozen(node.pid):
+        await until(lambda: has_expired(world), what="the end of the lease")  # the fault itself
+        assert await world.attempts(task) == [("lost", "n1")]
+    await wait_gone(first)
+    result = await world.result(task)
+    assert (result["attempt"], result["stdout"].partition("\n")[2]) == (2, "done\n")
+    assert await world.attempts(task) == [("lost", "n1"), ("completed", "n1")]
+    assert await world.sql("SELECT tries, status FROM jobs") == [{"tries": 1, "status": "completed"}]
+    await until(lambda: nothing_left(world), what="nothing held and nothing to be told")
+    assert await world.sql("SELECT 1 FROM job_attempts WHERE stopped_at IS NULL") == []
+
+
+async def has_expired(world: World) -> bool:
+    return await world.sql("SELECT lease FROM node_links") == [{"lease": "expired"}]
+
+
+async def nothing_left(world: World) -> bool:
+    found = await world.agent_status("n1")
+    return found["held"] == [] and found["spool"]["unacknowledged"] == 0
+
+
+async def test_a_node_that_stands_still_for_most_of_a_lease_keeps_its_jobs(world: World) -> None:
+    """The very edge is tests/service/test_lease_edge.py, on a clock of its own."""
+    gate = world.gate()
+    _, _, node = await world.start("n1", control={"NODE_LEASE_SECONDS": str(4 * LEASE)})
+    task = await world.submit(f"echo begun; {gate.wait}; echo done")
+    await world.wait_output(task, "begun")
+    said = len(node.said)
+    async with frozen(node.pid):
+        await trio.sleep(2.5 * LEASE)  # the fault itself
+        assert await world.sql("SELECT link_id, lease FROM node_links") == [{"link_id": None, "lease": "held"}]
+    await node.wait_said('"linked"', since=said)
     gate.open()
     assert (await world.result(task))["stdout"] == "begun\ndone\n"
     assert await world.attempts(task) == [("completed", "n1")]

@@ -108,6 +108,8 @@ class Session:
         if hasattr(self, "_link"):
             self._service.registry.remove(self._link)
         log.info("unlinked", extra={"node_slug": self._slug, "link_id": str(link_id)})
+        if self._service.registry.mode == "away":  # its node is to be told now, and not when the database times out
+            return
         with suppress(DatabaseAway):  # then the next hello takes it over, or the reaper ends the lease
             await self._service.links.close(self._node_id, link_id)
 
