@@ -125,6 +125,12 @@ async def test_without_any_secret_it_says_so(home: Path) -> None:
         assert one.said("NODE_JOIN_TOKEN_FILE")
 
 
+async def test_it_says_which_one_it_is_whatever_its_settings(home: Path) -> None:
+    command = [sys.executable, "-m", "node_agent", "--version"]
+    said = await trio.run_process(command, env={"NODE_SLOTS": "many", "HOME": str(home)}, capture_stdout=True)
+    assert said.stdout.startswith(b"cynode-node 0")
+
+
 async def test_a_wrong_setting_is_named(home: Path) -> None:
     async with agent("http://localhost", home / "state", NODE_SLOTS="many") as one:
         assert await one.wait() == 2

@@ -1,5 +1,7 @@
 """The link from the node's side, against a fake control-plane over real sockets, with the real agent process."""
 
+import os
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,16 @@ async def test_a_job_is_accepted_started_streamed_and_finished(home: Path) -> No
         assert records[0]["runtime"] == "process"
         assert {record["stream"] for record in records if record["type"] == "jobs.output"} == {"stdout", "stderr"}
         assert all(record["age"] >= 0 for record in records)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives jobs users of their own")
+async def test_a_job_that_names_no_limit_may_have_1024_processes(home: Path) -> None:
+    async with open_fake_server() as server, agent(server.url, home / "state", **PROCESS):
+        link = await server.linked()
+        job = assignment("process", "#!/bin/sh\ngrep processes /proc/self/limits")
+        await link.send("jobs.assign", jobs=[job])
+        said = b64decode((await link.expect_record("jobs.output", job["assignment_id"]))["data"])
+        assert said.split()[2:4] == [b"1024", b"1024"]
 
 
 async def test_many_jobs_are_accepted_in_one_frame_and_positions_never_skip(home: Path) -> None:

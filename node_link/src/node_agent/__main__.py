@@ -24,6 +24,11 @@ _PREDECESSOR_SECONDS = 6.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
+    if arguments.version:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"cynode-node {version('cynode-node')}\n")
+        return 0
     try:
         config = load(file=arguments.config)
         if arguments.command == "doctor":
@@ -41,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="cynode-node", description="The worker node agent of cynode.")
     parser.add_argument("--config", type=Path, help="a TOML or YAML file with settings (default: NODE_CONFIG_FILE)")
+    parser.add_argument("--version", action="store_true", help="which cynode-node this is")
     parser.add_argument("--json", action="store_true", help="status as JSON")
     parser.add_argument(
         "--die-with-parent", action="store_true", help="stop when the process that started this one has ended"

@@ -96,6 +96,17 @@ def words_for_limit(most: int | None) -> str:
     return f"{{ ulimit -p {most} 2>/dev/null || ulimit -u {most}; }} && "  # dash and busybox, or bash
 
 
+def keep_process_limit(most: int | None) -> int | None:
+    """Once, at the agent's start: where it is root and could not raise the limit again, its own becomes final, so that
+    no job needs a shell for it. Root is not bound by it, but no job can have more. Returns it where that is so.
+    """
+    if most is None or os.geteuid() != 0 or may_raise_limits() or not _in_first_namespace():
+        return None
+    final = _lower(most, resource.getrlimit(resource.RLIMIT_NPROC)[1])
+    resource.setrlimit(resource.RLIMIT_NPROC, (final, final))
+    return final
+
+
 def _lower(most: int, limit: int) -> int:
     return most if limit == resource.RLIM_INFINITY else min(most, limit)
 
@@ -104,5 +115,8 @@ def _lower(most: int, limit: int) -> int:
 def may_raise_limits() -> bool:
     """Whether this process could have a hard limit back that it lowered."""
     capabilities = int(Path("/proc/self/status").read_text().partition("\nCapEff:")[2].split(maxsplit=1)[0], 16)
-    in_first_namespace = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
-    return in_first_namespace and bool(capabilities & _CAP_SYS_RESOURCE)
+    return _in_first_namespace() and bool(capabilities & _CAP_SYS_RESOURCE)
+
+
+def _in_first_namespace() -> bool:
+    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
