@@ -77,6 +77,20 @@ def test_every_command_prints_something_for_people(cynode: Cynode, gateway: Fake
         assert not done.out.startswith(b"{"), words
 
 
+def test_a_change_of_a_node_is_one_line(cynode: Cynode) -> None:
+    for words, said in (("drain n1", "draining"), ("enable n1", "enabled"), ("disable -y n1", "disabled")):
+        done = cynode.run("node", *words.split())
+        assert done.out == b""
+        assert done.err.startswith(f"n1: {said}"), done.err
+        assert done.err.count("\n") == 1
+
+
+def test_the_version_is_the_same_by_option_and_by_command(cynode: Cynode) -> None:
+    by_option, by_command = cynode.run("--version"), cynode.run("version")
+    assert (by_option.code, by_option.out) == (0, by_command.out)
+    assert by_option.out.startswith(b"cynode 0")
+
+
 def test_nothing_of_others_steers_the_terminal(cynode: Cynode, gateway: FakeGateway) -> None:
     evil = "a\x1b[2Jb\x9bc\u202ed\r\ne"
     gateway.on("GET", "/v1/tasks", Answer(json={"tasks": [TASK | {"task_name": evil}]}))

@@ -1,11 +1,14 @@
 """The commands that run the server's parts: what they do to a real database, and what they say when they cannot."""
 
 import json
+import secrets
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from cynode_process import Cynode
+from cynode_process import CYNODE, Cynode
 
 NOWHERE = "postgresql://ada:pw@127.0.0.1:1/x"
 
@@ -48,6 +51,18 @@ def test_a_service_without_its_settings(cynode: Cynode) -> None:
     assert "JWT_SECRET: is not set" in done.err
 
 
+def test_a_port_that_is_taken(cynode: Cynode) -> None:
+    settings = {"DATABASE_URL": NOWHERE, "JWT_SECRET": secrets.token_urlsafe(40)}
+    settings["NODE_REGISTRATION_PSK"] = secrets.token_urlsafe(40)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for service in ("user-gateway", "control-plane"):
+            name = f"{service.upper().replace('-', '_')}_LISTEN_ADDR"
+            done = cynode.run("serve", service, **settings, **{name: address})
+            assert done.code == 5, done.err
+            assert f"cannot listen on {address}" in done.err
+
+
 def test_config_check_shows_what_is_in_force_and_no_secret(cynode: Cynode, tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text('jwt_access_duration = "5m"\nnode_registration_psk = "p' + "0123456789abcdef" * 3 + '"\n')
@@ -69,3 +84,22 @@ def test_up_names_a_state_folder_that_holds_other_things(cynode: Cynode, tmp_pat
     done = cynode.run("up", "--state-dir", str(tmp_path / "mine"))
     assert done.code == 5
     assert "holds other things" in done.err
+
+
+def test_up_refuses_an_empty_state_folder(cynode: Cynode) -> None:
+    done = cynode.run("up", "--state-dir", "")
+    assert (done.code, done.out) == (2, b"")
+    assert "--state-dir" in done.err
+    assert "it is empty" in done.err
+
+
+def test_up_says_that_it_starts_before_it_loads_what_takes_long(cynode: Cynode, tmp_path: Path) -> None:
+    (tmp_path / "letter").touch()
+    done = subprocess.run(
+        [CYNODE, "up", "--state-dir", tmp_path], env=cynode.environment | {"PYTHONPROFILEIMPORTTIME": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False,
+    )  # fmt: skip
+    lines = [line.rpartition("|")[2].strip() for line in done.stdout.decode().splitlines()]
+    first = lines.index("Starting PostgreSQL, the services and one worker node.")
+    assert not set(lines[:first]) & {"trio", "pydantic", "quart", "orchestrator.config"}
+    assert "trio" in lines[first:]

@@ -32,6 +32,7 @@ ALSO = {
 @click.option("--gateway-url", envvar="CYNODE_GATEWAY_URL", metavar="URL",
               help="The gateway. [env: CYNODE_GATEWAY_URL]")  # fmt: skip
 @click.option("--token", envvar="CYNODE_TOKEN", hidden=True)
+@click.version_option(package_name="cynode", message="%(prog)s %(version)s")
 @click.option("--plain-by-env", envvar="NO_COLOR", hidden=True)
 @shared_options
 @pass_call
@@ -58,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
             code = cynode.invoke(ctx)
         sys.stdout.flush()
         return code if isinstance(code, int) else Exit.OK
-    except click.exceptions.Exit as done:  # --help
+    except click.exceptions.Exit as done:  # --help, --version
         return done.exit_code
     except click.UsageError as error:
         _usage(error)

@@ -6,7 +6,7 @@ import click
 
 from orchestrator.cli.context import Call, confirm, pass_call, shared_options, yes_option
 from orchestrator.cli.gateway_paths import segment
-from orchestrator.cli.output import flat
+from orchestrator.cli.output import flat, shown
 
 COLUMNS = ("slug", "status", "enabled", "link", "slots", "free_slots", "last_heartbeat", "agent_version")
 
@@ -50,7 +50,7 @@ def get_node(call: Call, slug: str) -> None:
 @pass_call
 def drain(call: Call, slug: str) -> None:
     """Give the node no new work; what runs there ends. `enable` takes it back."""
-    _change(call, slug, "drain")
+    _change(call, slug, "drain", f"draining: it gets no new work. Take it back: cynode node enable {shown(slug)}")
 
 
 @node.command
@@ -59,7 +59,7 @@ def drain(call: Call, slug: str) -> None:
 @pass_call
 def enable(call: Call, slug: str) -> None:
     """Let the node link and take work."""
-    _change(call, slug, "enable")
+    _change(call, slug, "enable", "enabled: it may link and take work.")
 
 
 @node.command
@@ -71,11 +71,15 @@ def disable(call: Call, slug: str, yes: bool) -> None:
     """Cut the node off: its link is closed and its jobs move on."""
     segment(slug, "node")
     confirm(f"Disable {slug!r}? What runs there is stopped and runs again elsewhere.", yes)
-    _change(call, slug, "disable")
+    _change(call, slug, "disable", "disabled: its link is closed, and its jobs move on.")
 
 
-def _change(call: Call, slug: str, verb: str) -> None:
-    _show(call, call.open_gateway().post(f"/v1/nodes/{segment(slug, 'node')}/{verb}"))
+def _change(call: Call, slug: str, verb: str, done: str) -> None:
+    node = call.open_gateway().post(f"/v1/nodes/{segment(slug, 'node')}/{verb}")
+    if call.printer.as_json:
+        call.printer.value(node)
+    else:
+        call.printer.note(f"{shown(slug)}: {done}")
 
 
 def _show(call: Call, found: dict[str, Any]) -> None:

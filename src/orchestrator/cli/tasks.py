@@ -80,7 +80,7 @@ def watch(call: Call, task: str, interval: int, exit_status: bool) -> int:
 @shared_options
 @pass_call
 def logs(call: Call, task: str, stream: str, attempt: int | None, follow: bool) -> None:
-    """The job's output, to stdout and stderr as the job wrote it."""
+    """The job's output, to stdout and stderr as the job wrote it; what is not UTF-8 comes as U+FFFD."""
     if follow and attempt:
         raise click.UsageError("--follow shows every attempt as it comes; leave out --attempt")
     if follow:
