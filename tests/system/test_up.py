@@ -1,10 +1,12 @@
 """`cynode up` as a process: one folder, killed and started again, stopped by Ctrl-C."""
 
+import json
 import os
 import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -49,6 +51,13 @@ class Up:
         code = await process.wait(30)
         assert code == 0, process.said
         return process.said
+
+    async def node(self) -> Any:
+        """What its own node says of itself."""
+        command = [BIN / "cynode-node", "status", "--json"]
+        process = self._processes.start(command, self.environment(NODE_STATE_DIR=str(self.state / "node")))
+        await process.wait()
+        return json.loads(process.said)
 
     async def log_in(self) -> None:
         password = (self.state / "admin-password").read_text().strip()
@@ -114,6 +123,7 @@ async def test_killed_it_takes_all_along_and_comes_back_with_nothing_lost(up: Up
     for pid in pids.values():
         await wait_gone(pid)
     again = await up.ready()
+    assert (await up.node())["linked"], "to the rows of the run that was killed it is linked, too"
     assert not is_alive(job)
     await up.log_in()
     gate.open()
@@ -142,7 +152,7 @@ async def test_ctrl_c_stops_within_five_seconds_also_with_a_job_that_ignores_it(
 async def test_two_on_one_folder_and_a_port_that_is_taken_are_told_by_name(up: Up) -> None:
     first = await up.ready()
     second = up.start()
-    assert await second.wait() != 0
+    assert await second.wait() == 5
     assert str(up.state) in second.said
     assert "Traceback" not in second.said
     other = Up(up.folder / "other", up._processes)
@@ -151,7 +161,7 @@ async def test_two_on_one_folder_and_a_port_that_is_taken_are_told_by_name(up: U
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         for setting in ADDRESSES:
             third = other.start(**{setting: address})
-            assert await third.wait(30) != 0
+            assert await third.wait(30) == 5
             assert address in third.said
             assert "Traceback" not in third.said
     assert is_alive(first.pid)
