@@ -16,6 +16,7 @@ from node_agent.crash_points import POINTS
 from node_link import codec, messages, session
 from node_link.messages import MESSAGES, AttemptRef, Message, Part, Record
 from node_link.session import TABLE, CloseCode, LinkState
+from orchestrator.domain.jobspec import LARGEST_SPEC
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "protocol.md"
@@ -61,7 +62,7 @@ def limits() -> str:
         ("protocol version", messages.PROTOCOL),
         ("subprotocol", f"`{messages.SUBPROTOCOL}`"),
         ("largest frame", f"{messages.MAX_FRAME_BYTES} bytes of UTF-8"),
-        ("largest job spec", f"{messages.MAX_JOB_SPEC_BYTES} bytes, encoded"),
+        ("largest job spec", f"{LARGEST_SPEC} bytes, encoded"),
         ("kept of each output stream of an attempt", f"the first {messages.STREAM_CAP_BYTES} bytes"),
     )
     return table("what, value", rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trio
 
+from node_agent.bell import Bell
 from node_agent.clock import Clock
 from node_agent.reports import finished_fields
 from node_agent.spool import Spool
@@ -29,7 +30,8 @@ def fill(path: Path) -> None:
 
 
 async def main(folder: Path) -> None:
-    spool = Spool(folder / "spool", Clock())
+    durable = Bell()
+    spool = Spool(folder / "spool", Clock(), bell=durable)
     attempts = [ref() for _ in range(20)]
     seen: dict[str, object] = {}
     async with trio.open_nursery() as nursery:
@@ -46,7 +48,7 @@ async def main(folder: Path) -> None:
             spool.finished(one, lambda: finished_fields("failed", started=True, error="x" * 1000))
         with trio.fail_after(10):
             while spool.next_position < len(attempts):
-                await spool.wait_durable()
+                await durable.wait_rung()
         (folder / "filler").unlink()
         with trio.fail_after(10):
             await spool.output(ref(), "stdout", 0, bytes(60_000), lambda: None)

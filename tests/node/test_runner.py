@@ -111,7 +111,7 @@ class Bench:
                         (record,) = records(message)
                         assert isinstance(record, FinishedRecord)
                         return record
-                await self.spool.wait_durable()
+                await self.bell.wait_rung()
 
 
 @asynccontextmanager

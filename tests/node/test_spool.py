@@ -11,6 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node_agent.bell import Bell
 from node_agent.clock import Clock
 from node_agent.spool import Spool
 from node_agent.spool_format import Kind, Ref
@@ -22,8 +23,8 @@ def ref() -> Ref:
     return Ref(uuid.uuid4().bytes, 1, uuid.uuid4().bytes)
 
 
-def opened(folder: Path, limit: int | None = None) -> Spool:
-    return Spool(folder / "spool", CLOCK, limit)
+def opened(folder: Path, limit: int | None = None, bell: Bell | None = None) -> Spool:
+    return Spool(folder / "spool", CLOCK, limit, bell)
 
 
 async def everything(spool: Spool) -> list[tuple[Kind, int, bytes]]:
@@ -127,7 +128,8 @@ async def test_a_long_job_does_not_keep_old_segments(tmp_path: Path) -> None:
 
 
 async def test_without_room_taking_is_refused_output_waits_and_the_end_is_still_written(tmp_path: Path) -> None:
-    spool = opened(tmp_path, 400_000)
+    durable = Bell()
+    spool = opened(tmp_path, 400_000, durable)
     one = ref()
     spool.take([one])
     written = []
@@ -140,16 +142,16 @@ async def test_without_room_taking_is_refused_output_waits_and_the_end_is_still_
 
         nursery.start_soon(flood)
         while len(written) < 6:
-            await spool.wait_durable()
+            await durable.wait_rung()
         ticket = spool.take([ref() for _ in range(10)])
         await ticket.wait()
         assert ticket.refused
         assert len(written) == 6
         end(spool, one)
-        await spool.wait_durable()
+        await durable.wait_rung()
         while len(written) < 20:  # each acknowledgement makes room for more
             spool.acknowledge(spool.next_position)
-            await spool.wait_durable()
+            await durable.wait_rung()
         nursery.cancel_scope.cancel()
     assert spool.total_bytes() <= 500_000
     spool.close()

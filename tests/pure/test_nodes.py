@@ -33,11 +33,11 @@ READY = Node(
 
 
 @pytest.mark.parametrize(
-    ("node", "status", "dispatchable"),
+    ("node", "status", "takes_work"),
     [
         pytest.param(READY, "active", True, id="ready"),
-        pytest.param(replace(READY, occupied=2), "active", False, id="full"),
-        pytest.param(replace(READY, slots=None), "active", False, id="slots unknown"),
+        pytest.param(replace(READY, occupied=2), "active", True, id="full"),
+        pytest.param(replace(READY, slots=None), "active", True, id="slots unknown"),
         pytest.param(replace(READY, linked=False), "active", False, id="the link dropped, the lease runs"),
         pytest.param(replace(READY, linked=False, leased=False), "inactive", False, id="the lease ended"),
         pytest.param(replace(READY, acked_config_version="A"), "inactive", False, id="an old configuration"),
@@ -55,9 +55,9 @@ READY = Node(
         pytest.param(replace(READY, capability={}), "active", True, id="no word about a sandbox"),
     ],
 )
-def test_the_state_of_a_node_is_derived(node: Node, status: str, dispatchable: bool) -> None:
+def test_the_state_of_a_node_is_derived(node: Node, status: str, takes_work: bool) -> None:
     assert node.status is NodeStatus(status)
-    assert node.dispatchable is dispatchable
+    assert node.takes_work is takes_work
 
 
 def test_the_labels_of_the_join_token_stand_for_the_nodes_own() -> None:

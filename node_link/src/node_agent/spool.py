@@ -56,7 +56,6 @@ class Spool:
         self._pending: deque[Item] = deque()
         self._wanted = trio.Event()
         self._room = trio.Event()
-        self._durable = trio.Event()
         self._acknowledged = trio.Event()
         self._pressed = False
         self._writing = False
@@ -121,10 +120,6 @@ class Spool:
     def reader(self) -> Reader:
         """From the last acknowledgement on."""
         return Reader(self._files, self._acked)
-
-    async def wait_durable(self) -> None:
-        """Until something more is durable."""
-        await self._durable.wait()
 
     def acknowledge(self, position: int) -> list[Ref]:
         """Everything below `position` is committed; returns the attempts that are over with it."""
@@ -257,8 +252,6 @@ class Spool:
                 item.written()
             if item.ticket:
                 item.ticket.settle(item.ref, refused=False)
-        self._durable.set()
-        self._durable = trio.Event()
         self._bell.ring()
 
     async def _without_room(self, batch: list[Item]) -> list[Item]:

@@ -12,7 +12,6 @@ from pydantic import AliasChoices, Base64Bytes, BaseModel, ConfigDict, Field
 PROTOCOL = 1
 SUBPROTOCOL = "node-link.v1"
 MAX_FRAME_BYTES = 1 << 20
-MAX_JOB_SPEC_BYTES = 512 << 10
 STREAM_CAP_BYTES = 1 << 20
 """The first so many bytes of each stream of an attempt are kept; what comes after is dropped and flagged."""
 

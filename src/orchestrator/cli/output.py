@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 COLOURS = {"completed": "green", "running": "yellow", "failed": "red", "timeout": "red", "canceled": "magenta",
-           "online": "green", "active": "green", "offline": "red", "inactive": "red"}  # fmt: skip
+           "active": "green", "inactive": "red"}  # fmt: skip
 UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, direction and other format characters, line separators
 
 

@@ -8,8 +8,6 @@ written for a caller; the edges show `DatabaseAway` as an `Unavailable`, and a `
 class AppError(Exception):
     """A fault the caller may be told of: what is wrong, and what to do about it."""
 
-    retryable = False
-
     def __init__(self, detail: str, **facts: object) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -41,8 +39,6 @@ class TooLarge(AppError):
 
 
 class _Later(AppError):
-    retryable = True
-
     def __init__(self, detail: str, *, retry_after: int = 5, **facts: object) -> None:
         super().__init__(detail, **facts)
         self.retry_after = retry_after

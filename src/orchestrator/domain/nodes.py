@@ -76,10 +76,6 @@ class Node:
         return self.status is NodeStatus.ACTIVE and self.linked and sandbox_allowed(self.capability)
 
     @property
-    def dispatchable(self) -> bool:
-        return self.takes_work and bool(self.free_slots)
-
-    @property
     def free_slots(self) -> int | None:
         return None if self.slots is None else max(0, self.slots - self.occupied)
 

@@ -111,10 +111,6 @@ class IllegalTransition(Exception):
     """A bug of ours: whoever steps a machine has checked that it may."""
 
 
-def may(state: StrEnum, event: Event) -> bool:
-    return (type(state), state, event) in TABLE
-
-
 def step(state: State, event: Event) -> State:
     """The state after `event`. Raises IllegalTransition where the table has no such row."""
     after = TABLE.get((type(state), state, event))

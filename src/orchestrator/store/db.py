@@ -8,7 +8,7 @@ connection about which there is any doubt is cut, never handed back.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -48,7 +48,6 @@ class Connection(Protocol):
     async def fetchrow(self, query: str, /, *args: Any) -> Row | None: ...
     async def fetchval(self, query: str, /, *args: Any) -> Any: ...
     async def execute(self, query: str, /, *args: Any) -> str: ...
-    async def executemany(self, query: str, args: Sequence[Sequence[Any]], /) -> None: ...
 
 
 Work = Callable[[Connection], Awaitable[T]]
