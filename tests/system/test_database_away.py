@@ -17,6 +17,8 @@ from world import World, open_world, port_of, until
 pytestmark = pytest.mark.crash
 
 AWAY = 60.0
+LEASE = {"NODE_LEASE_SECONDS": "12"}
+"""A node that dials again every three seconds at most is back before a count that begins with the database's return."""
 SLOW = {"NODE_HEARTBEAT_SECONDS": "2", "NODE_LEASE_SECONDS": "12"}
 """A node that is told at once is told long before it notices the silence itself."""
 
@@ -28,32 +30,36 @@ def place() -> Iterator[Path]:
 
 
 async def test_away_for_a_minute_and_back_no_job_is_restarted(place: Path) -> None:
-    """Thirty leases long: one job ends meanwhile, one speaks all the time, and one ends after."""
+    """Five leases: one job ends meanwhile, one speaks all the time, and one ends after. The reapers come back first."""
     with open_state(place) as state:
         async with open_postgres(state) as dsn:
             await migrate_up(dsn)
         async with open_world(dsn) as world:
-            first, last = world.gate("first"), world.gate("last")
+            meanwhile, after = world.gate("meanwhile"), world.gate("after")
             stop = world.folder / "stop"
             async with open_postgres(state):
-                parts = await world.start("n1", NODE_SLOTS="3")
-                parts.append(await world.control_plane(wired=False))  # its reaper watches, too
+                gateway, first, node = await world.start("n1", control=LEASE, NODE_SLOTS="3")
+                second = await world.control_plane(wired=False, **LEASE)
                 tasks = [
-                    await world.submit(f"echo begun; {first.wait}; echo done"),
+                    await world.submit(f"echo begun; {meanwhile.wait}; echo done"),
                     await world.submit(f"i=0; until [ -e {stop} ]; do echo $i; i=$((i+1)); sleep 0.1; done"),
-                    await world.submit(f"echo begun; {last.wait}; echo done"),
+                    await world.submit(f"echo begun; {after.wait}; echo done"),
                 ]
                 for task, word in zip(tasks, ("begun", "0\n", "begun"), strict=True):
                     await world.wait_output(task, word)
             gone = trio.current_time()
-            first.open()
+            meanwhile.open()
             await until(lambda: one_finished(world), what="a job that ended while nobody could be told")
             await is_refused(world)
+            world.wire.upstream = None
             await trio.sleep_until(gone + AWAY)  # the fault itself
             async with open_postgres(state):
+                for control in (first, second):
+                    await control.wait_said("reap: the database is back")
+                world.wire.upstream = port_of(first)
                 again = await submit_when_back(world)
                 stop.touch()
-                last.open()
+                after.open()
                 results = [await world.result(task) for task in tasks]
                 assert [result["stdout"] for result in results[::2]] == ["begun\ndone\n"] * 2
                 said = results[1]["stdout"].split()
@@ -63,7 +69,7 @@ async def test_away_for_a_minute_and_back_no_job_is_restarted(place: Path) -> No
                 for task in (*tasks, again):
                     assert await world.attempts(task) == [("completed", "n1")]
                 assert await world.sql("SELECT 1 FROM jobs WHERE tries > 0") == []
-            assert all(part.popen.poll() is None for part in parts)
+            assert all(part.popen.poll() is None for part in (gateway, first, second, node))
 
 
 async def one_finished(world: World) -> bool:

@@ -75,11 +75,11 @@ def parent_of(pid: int) -> int | None:
 
 async def test_a_database_that_stands_still_for_three_leases_ends_no_attempt(world: World) -> None:
     gate = world.gate()
-    await world.start("n1")
+    await world.start("n1", control={"NODE_LEASE_SECONDS": str(2 * LEASE)})  # it may take 3 s to dial again
     task = await world.submit(f"echo begun; {gate.wait}; echo done")
     await world.wait_output(task, "begun")
     async with frozen(*await database_pids(world)):
-        await trio.sleep(3 * LEASE)  # the fault itself
+        await trio.sleep(3 * 2 * LEASE)  # the fault itself
     gate.open()
     assert (await world.result(task))["stdout"] == "begun\ndone\n"
     assert await world.attempts(task) == [("completed", "n1")]
