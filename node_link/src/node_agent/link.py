@@ -9,6 +9,7 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import LocalProtocolError
 
+from node_agent.tls import why_unreachable
 from node_link.messages import MAX_FRAME_BYTES, SUBPROTOCOL
 
 CONNECT_SECONDS = 10.0
@@ -106,8 +107,8 @@ async def _open_line(base: str, tls: ssl.SSLContext | None) -> "_Line":
         with trio.fail_after(CONNECT_SECONDS):
             return _Line(await _dial(url.hostname or "", url.port, tls if url.scheme == "wss" else None))
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-        why = error.__cause__ if isinstance(error, trio.BrokenResourceError) else error
-        raise NotLinked(f"{base} cannot be reached: {str(why) or type(error).__name__}") from error
+        why = isinstance(error, trio.BrokenResourceError) and error.__cause__
+        raise NotLinked(f"{base} cannot be reached: {why_unreachable(why or error)}") from error
 
 
 async def _shake_hands(nursery: trio.Nursery, line: "_Line", base: str, token: str) -> WebSocketConnection:
@@ -133,7 +134,11 @@ async def _dial(host: str, port: int | None, tls: ssl.SSLContext | None) -> trio
     if tls is None:
         return await trio.open_tcp_stream(host, port or 80)
     stream = await trio.open_ssl_over_tcp_stream(host, port or 443, ssl_context=tls, https_compatible=True)
-    await stream.do_handshake()  # here, so that what is wrong with a certificate is told
+    try:
+        await stream.do_handshake()  # here, so that what is wrong with a certificate is told
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
     return stream
 
 

@@ -11,8 +11,9 @@ import trio
 
 from node_agent.config import NodeConfig
 from node_agent.redial import Next, pause
-from node_agent.rest import Answer, Unreachable, call, check_plaintext, tls_context
+from node_agent.rest import Answer, Unreachable, call, check_plaintext
 from node_agent.state import StateFolder, write_synced
+from node_agent.tls import tls_context
 
 log = logging.getLogger("cynode.node.register")
 

@@ -6,11 +6,12 @@ import ssl
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import trio
+
+from node_agent.tls import why_unreachable
 
 REQUEST_SECONDS = 20.0
 _MOST_ANSWER_BYTES = 10 << 20
@@ -35,10 +36,6 @@ class Answer:
         if isinstance(self.body, dict):
             return str(self.body.get("detail") or self.body.get("title") or self.status)
         return str(self.status)
-
-
-def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
 
 
 def check_plaintext(base: str, *, allowed: bool) -> None:
@@ -94,7 +91,7 @@ def _call(base: str, method: str, path: str, body: object, token: str | None, tl
         response = connection.getresponse()
         return Answer(response.status, _parse(response.read(_MOST_ANSWER_BYTES)))
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(f"{base}: {error or type(error).__name__}") from error
+        raise Unreachable(f"{base}: {why_unreachable(error)}") from error
     finally:
         connection.close()
 
