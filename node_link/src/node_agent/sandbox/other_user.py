@@ -1,73 +1,19 @@
-"""What a process inherits when it is started: another user, and a limit of processes, from its first instruction on.
+"""What a process inherits when it is started: another user, and a limit of processes, from its first instruction on."""
 
-subprocess can change the user by itself, but then it forks, which for a process of the agent's size costs ten times as
-much as vfork: every page table is copied, and every page written next is. So it is the calling thread that becomes the
-user, for as long as the start lasts, and only its real and effective ids: by the saved one it is root again. The
-system calls are made directly, since those of libc change all threads. Nobody else has such a user, so nobody
-can use the moment to signal the agent, and the kernel lets no process look into it meanwhile.
-"""
-
-import ctypes
 import os
-import platform
 import resource
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2
-_SETGROUPS, _SETRESGID, _SETRESUID = {"x86_64": (116, 119, 117), "aarch64": (159, 149, 147)}.get(
-    platform.machine(), (0, 0, 0)
-)
 _CAP_SYS_RESOURCE = 1 << 24
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
-@contextmanager
-def as_user(uid: int | None) -> Iterator[dict[str, Any]]:
-    """For one start by this thread; yields what subprocess is to be told in addition. None changes nothing."""
-    if uid is None:
-        yield {}
-    elif not _SETRESUID:
-        yield {"user": uid, "group": uid, "extra_groups": []}
-    else:
-        parent, groups, signal_of_parent = os.getppid(), os.getgroups(), _parent_death_signal()
-        _set_groups(())
-        try:
-            _call(_SETRESGID, uid, uid, 0)
-            _call(_SETRESUID, uid, uid, 0)
-            yield {}
-        finally:
-            _call(_SETRESUID, 0, 0, 0)
-            _call(_SETRESGID, 0, 0, 0)
-            _set_groups(groups)
-            if signal_of_parent:  # forgotten by the kernel with the change
-                _die_with(parent, signal_of_parent)
-
-
-def _set_groups(groups: Sequence[int]) -> None:
-    _call(_SETGROUPS, len(groups), (ctypes.c_uint32 * len(groups))(*groups))
-
-
-def _call(number: int, *arguments: Any) -> None:
-    told = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
-    if _libc.syscall(ctypes.c_long(number), *told) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def _parent_death_signal() -> int:
-    found = ctypes.c_int()
-    _libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(found), 0, 0, 0)
-    return found.value
-
-
-def _die_with(parent: int, number: int) -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-    if os.getppid() != parent:
-        signal.raise_signal(number)
+def as_user(uid: int | None) -> dict[str, Any]:
+    """What subprocess is told to start something as another user; None changes nothing."""
+    return {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class Processes:
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         try:
-            with process_limit(command.most_processes), as_user(command.uid) as change:
+            with process_limit(command.most_processes):
                 popen = subprocess.Popen(
                     command.argv,
                     stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
@@ -116,7 +116,7 @@ class Processes:
                     env=command.env,
                     pass_fds=command.pass_fds,
                     start_new_session=True,
-                    **change,
+                    **as_user(command.uid),
                 )
         except OSError:
             os.close(out_read)
