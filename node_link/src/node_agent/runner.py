@@ -1,11 +1,12 @@
 """From an assignment to its end in the spool: taken (synced) → accepted → prepared → started → output → finished.
 
-What the link says is handled at once and without waiting; the waiting is done by one child that takes assignments, one
-child a slot that runs jobs, and one that removes the folders of jobs whose end the server has.
+What the link says is handled at once and without waiting; the spool says when assignments are taken; one child a slot
+runs jobs, and one removes the folders of jobs whose end the server has.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -22,6 +23,7 @@ from node_agent.sandbox.runtime import Runtime
 from node_agent.sandbox.spec import Ending, InvalidSpec, NodeFault, Outcome, RuntimeName, parse_spec
 from node_agent.spool import Spool
 from node_agent.spool_format import Ref
+from node_agent.spool_items import Ticket
 from node_link.messages import (
     Assignment,
     AttemptRef,
@@ -38,6 +40,8 @@ log = logging.getLogger("cynode.node.runner")
 
 STOP_GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL when the agent stops, or is told to stop all."""
+MOST_IN_A_ROW = 32
+"""Jobs that a slot takes without letting others run, if the jobs themselves never wait."""
 _OUTCOMES: Mapping[CancelReason, Outcome] = {
     "canceled": "canceled",
     "fenced": "canceled",
@@ -64,7 +68,6 @@ class Runner:
         self._job = JobRun(spool, state_id, mounts)
         self._remove = remove
         self._to_take: list[Attempt] = []
-        self._take_wanted = trio.Event()
         self._queue_in, self._queue_out = trio.open_memory_channel[Attempt](inf)  # bounded by slots + prefetch
         self._folders_in, self._folders_out = trio.open_memory_channel[Path](inf)  # bounded likewise
         self._draining = False
@@ -94,6 +97,8 @@ class Runner:
     async def wait_idle(self) -> None:
         """Until nothing runs or waits to."""
         while self.attempts.open:
+            if self._changed.is_set():
+                self._changed = trio.Event()
             await self._changed.wait()
 
     # what the server says
@@ -159,6 +164,7 @@ class Runner:
             elif rejection := self._consider(job):
                 self.attempts.settle(job.assignment_id, rejection.reason)
                 rejected.append(rejection)
+        self._take()
         if again:
             self._outbox.post(JobsAccepted(jobs=tuple(again)))
         self._reject(rejected)
@@ -197,7 +203,6 @@ class Runner:
         attempt = Attempt(job.assignment_id, ref, chosen, Stage.TAKING)
         self.attempts.add(attempt)
         self._to_take.append(attempt)
-        self._take_wanted.set()
         return None
 
     def _stop(self, attempt: Attempt, outcome: Outcome, grace_seconds: float) -> None:
@@ -209,20 +214,21 @@ class Runner:
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._take)
             nursery.start_soon(self._remove_folders)
             for _ in range(self._config.slots):
                 nursery.start_soon(self._work)
 
-    async def _take(self) -> None:
-        """What arrives while one sync is under way is taken together in the next."""
-        while True:
-            await self._take_wanted.wait()
-            self._take_wanted = trio.Event()
-            batch, self._to_take = self._to_take, []
+    def _take(self) -> None:
+        """Of one frame together; the spool writes all that came while a sync is under way with the next."""
+        batch, self._to_take = self._to_take, []
+        if batch:
             ticket = self._spool.take([attempt.ref for attempt in batch])
-            await ticket.wait()
-            self._taken([attempt for attempt in batch if attempt.ref.assignment_id not in ticket.refused])
+            ticket.when_settled = partial(self._settled, batch)
+
+    def _settled(self, batch: Sequence[Attempt], ticket: Ticket) -> None:
+        """They are on disk, but for those that found no room."""
+        self._taken([attempt for attempt in batch if attempt.ref.assignment_id not in ticket.refused])
+        if ticket.refused:
             self._no_room([attempt for attempt in batch if attempt.ref.assignment_id in ticket.refused])
 
     def _taken(self, batch: Sequence[Attempt]) -> None:
@@ -249,9 +255,15 @@ class Runner:
     async def _work(self) -> None:
         """One slot."""
         async for attempt in self._queue_out:
-            if attempt.stage is Stage.TAKEN and attempt.chosen is not None:
-                attempt.stage = Stage.PREPARING
-                self._finish(attempt, await self._run_one(attempt, attempt.chosen))
+            await self._run_taken(attempt)
+            with suppress(trio.WouldBlock):
+                for _ in range(MOST_IN_A_ROW):
+                    await self._run_taken(self._queue_out.receive_nowait())
+
+    async def _run_taken(self, attempt: Attempt) -> None:
+        if attempt.stage is Stage.TAKEN and attempt.chosen is not None:
+            attempt.stage = Stage.PREPARING
+            self._finish(attempt, await self._run_one(attempt, attempt.chosen))
 
     async def _run_one(self, attempt: Attempt, chosen: Chosen) -> Ending:
         try:
@@ -269,7 +281,6 @@ class Runner:
 
     def _notify(self) -> None:
         self._changed.set()
-        self._changed = trio.Event()
 
     async def _remove_folders(self) -> None:
         """Of attempts whose end the server has; until then what a job left can be looked at."""

@@ -135,7 +135,7 @@ class BubblewrapRuntime:
             seccomp = None if machine_filter is None else _memory_file(ours, machine_filter)
             said = options(folder.path, env, self.tree, etc, status_inside, seccomp)
             # Not as arguments, which everybody on the machine can read.
-            told = _memory_file(ours, b"".join(part.encode() + b"\0" for part in said))
+            told = _memory_file(ours, ("\0".join(said) + "\0").encode())
             fds = [status_inside, told, *etc.values(), *([] if seccomp is None else [seccomp])]
             most = self.default_limits.pids if uid is not None and group is None else None
             shell = ("/bin/sh", "-c", words_for_limit(most) + (RING if group is None else RING_AND_WAIT))

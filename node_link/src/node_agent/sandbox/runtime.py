@@ -26,23 +26,31 @@ class Stop:
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
         self._kill_at = inf
-        self._asked = trio.Event()
-        self._sooner = trio.Event()
+        self._changed: trio.Event | None = None
+        """While somebody waits."""
 
     def request(self, outcome: Outcome, grace_seconds: float) -> None:
         self.outcome = self.outcome or outcome
         self._kill_at = min(self._kill_at, trio.current_time() + grace_seconds)
-        self._asked.set()
-        self._sooner.set()
-        self._sooner = trio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     async def wait_asked(self) -> None:
-        await self._asked.wait()
+        if self.outcome is not None:
+            await trio.lowlevel.checkpoint()
+        while self.outcome is None:
+            await self._wait_changed()
 
     async def wait_grace_over(self) -> None:
         while (kill_at := self._kill_at) > trio.current_time():
             with trio.move_on_at(kill_at):
-                await self._sooner.wait()
+                await self._wait_changed()
+
+    async def _wait_changed(self) -> None:
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
 
 
 class Runtime(Protocol):

@@ -6,6 +6,7 @@ the kernel, raw I/O, other machines of the host (vsock), and typing into somebod
 
 import struct
 from dataclasses import dataclass
+from functools import cache
 
 _ALLOW = 0x7FFF0000
 _KILL = 0x80000000
@@ -155,6 +156,7 @@ _MACHINES = {
 }
 
 
+@cache
 def filter_for(machine: str) -> bytes | None:
     """The filter for `platform.machine()`, or None where we have none."""
     known = _MACHINES.get(machine)
