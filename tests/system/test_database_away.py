@@ -14,7 +14,7 @@ from postgres_fixture import open_folder
 from tcp_proxy import Proxy, open_proxy
 from world import World, open_world, port_of, until
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 
 AWAY = 60.0
 LEASE = {"NODE_LEASE_SECONDS": "12"}

@@ -10,7 +10,7 @@ from link_wire import Wire, open_wire
 from real_process import Process
 from world import World, port_of, until
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 
 LEASE = {"NODE_LEASE_SECONDS": "30"}
 NODES = ["n1", "n2", "n3"]
