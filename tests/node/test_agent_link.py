@@ -72,6 +72,18 @@ async def test_a_job_that_names_no_limit_may_have_1024_processes(home: Path) -> 
         assert said.split()[2:4] == [b"1024", b"1024"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives jobs users of their own; others could kill their agent")
+async def test_a_job_that_kills_all_it_may_does_not_reach_its_agent(home: Path) -> None:
+    async with open_fake_server() as server, agent(server.url, home / "state", NODE_PREFETCH="30", **PROCESS):
+        link = await server.linked()
+        killers = [assignment("process", "#!/bin/sh\nkill -9 -1") for _ in range(30)]
+        await link.send("jobs.assign", jobs=killers)
+        for job in killers:
+            if not any(record["assignment_id"] == job["assignment_id"] for record in link.records("jobs.finished")):
+                await link.expect_record("jobs.finished", job["assignment_id"])
+        assert (await run_one(link))["outcome"] == "completed"
+
+
 async def test_many_jobs_are_accepted_in_one_frame_and_positions_never_skip(home: Path) -> None:
     async with open_fake_server() as server, agent(server.url, home / "state", NODE_PREFETCH="200"):
         link = await server.linked()

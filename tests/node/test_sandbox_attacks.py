@@ -34,10 +34,13 @@ async def test_fork_bomb_with_an_end_needs_its_pids(limited: Runtime, world: San
     assert held.text.strip() != "32"
 
 
+@pytest.mark.parametrize("starter", ["starter", "no starter"])
 @pytest.mark.parametrize("runtime", ["bubblewrap", "process"], indirect=True)
 async def test_a_job_that_names_no_limit_has_the_default_one_from_its_first_instruction(
-    runtime: PlainRuntime | BubblewrapRuntime, world: SandboxWorld
+    runtime: PlainRuntime | BubblewrapRuntime, world: SandboxWorld, starter: str
 ) -> None:
+    if starter == "no starter":
+        world.processes.starter = None
     if not world.uids.change and world.cgroups is None:
         pytest.skip("neither a user of its own nor a cgroup: the default limit does not hold, as SECURITY.md says")
     _, held = await world.run(replace(runtime, default_limits=Limits(pids=25)), script(TREE))

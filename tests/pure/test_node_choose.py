@@ -112,12 +112,3 @@ def test_local_limits_shorten_and_fill_in() -> None:
     assert found.image == "base"
     assert choose(job(), offered("bubblewrap"), config, 20).job.timeout_seconds == 20
     assert choose(job(), offered("process"), config, 20).job.limits == Limits()
-
-
-def test_more_processes_than_the_agent_itself_may_give_are_refused() -> None:
-    wanted = job(limits=Limits(pids=1025))
-    assert choose(wanted, offered("bubblewrap"), CONFIG, 20).job.limits == Limits(pids=1025)
-    assert choose(job(limits=Limits(pids=1024)), offered("bubblewrap"), CONFIG, 20, 1024).job.limits.pids == 1024
-    with pytest.raises(Refused, match="1024 pids") as refused:
-        choose(wanted, offered("bubblewrap"), CONFIG, 20, 1024)
-    assert refused.value.reason == "unsupported"

@@ -23,7 +23,6 @@ from node_agent.recover import PERIOD_SECONDS, Running, report_lost, stale_folde
 from node_agent.register import Registrar, RegistrationRefused
 from node_agent.runner import Runner
 from node_agent.sandbox.folder import remove_folder
-from node_agent.sandbox.other_user import keep_process_limit
 from node_agent.sandbox.process import Processes
 from node_agent.sandbox.runtime import Found, Runtime
 from node_agent.sandbox.trial import find_runtimes
@@ -141,7 +140,6 @@ class Agent:
     async def _find_runtimes(self) -> None:
         self.tools = Tools.look()
         settings = sandbox_settings(self.config, self.state.state_id, self.state.mounts)
-        self.runner.most_pids = keep_process_limit(settings.default_limits.pids)
         found = await find_runtimes(settings, self.processes)
         self.found = without_fallback(found) if self.config.process_is_fallback else found
         self.runner.offered = {runtime.name: runtime for runtime in self.runtimes}

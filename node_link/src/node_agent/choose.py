@@ -28,17 +28,9 @@ class Chosen:
     """With this node's default image and stricter limits."""
 
 
-def choose(
-    job: JobToRun,
-    offered: Mapping[RuntimeName, Runtime],
-    config: NodeConfig,
-    max_timeout: float,
-    most_pids: int | None = None,
-) -> Chosen:
-    """Raises Refused. `most_pids` is what the agent itself cannot exceed."""
+def choose(job: JobToRun, offered: Mapping[RuntimeName, Runtime], config: NodeConfig, max_timeout: float) -> Chosen:
+    """Raises Refused."""
     _check_local(job, config.limits)
-    if most_pids is not None and (job.limits.pids or 0) > most_pids:
-        raise Refused("unsupported", f"an agent without CAP_SYS_RESOURCE gives a job at most {most_pids} pids")
     if job.gpu:
         raise Refused("unsupported", "no runtime here gives a job a GPU")
     for name in _candidates(job, config):

@@ -76,7 +76,6 @@ class Runner:
         self._changed = trio.Event()
         self.attempts = Attempts()
         self.offered: Mapping[RuntimeName, Runtime] = {}
-        self.most_pids: int | None = None
         self.max_timeout_seconds = inf
         """From the orchestrator's configuration."""
 
@@ -194,7 +193,7 @@ class Runner:
         if self.attempts.open >= self._config.slots + self._config.prefetch:
             return _rejection(job, "busy", None)
         try:
-            chosen = choose(parse_spec(job), self.offered, self._config, self.max_timeout_seconds, self.most_pids)
+            chosen = choose(parse_spec(job), self.offered, self._config, self.max_timeout_seconds)
         except InvalidSpec as error:
             return _rejection(job, "invalid", str(error))
         except Refused as refused:

@@ -18,7 +18,6 @@ from node_agent.sandbox.gate import RING, RING_AND_WAIT, Gate
 from node_agent.sandbox.host import HostTree, host_tree
 from node_agent.sandbox.limits import Cgroups, Group
 from node_agent.sandbox.orphans import wait_gone
-from node_agent.sandbox.other_user import words_for_limit
 from node_agent.sandbox.process import CLEANUP_SECONDS, Child, Command, Processes
 from node_agent.sandbox.runtime import OnOutput, OnStarted, Stop
 from node_agent.sandbox.seccomp import filter_for
@@ -138,7 +137,7 @@ class BubblewrapRuntime:
             told = _memory_file(ours, ("\0".join(said) + "\0").encode())
             fds = [status_inside, told, *etc.values(), *([] if seccomp is None else [seccomp])]
             most = self.default_limits.pids if uid is not None and group is None else None
-            shell = ("/bin/sh", "-c", words_for_limit(most) + (RING if group is None else RING_AND_WAIT))
+            shell = ("/bin/sh", "-c", RING if group is None else RING_AND_WAIT)
             argv = (self.program, "--args", str(told), "--", *shell, *folder.program.argv("/job"))
             marks = {"PATH": DEFAULT_PATH, STATE_MARK: mark, ASSIGNMENT_MARK: str(job.assignment_id)}
             child = self.processes.start(Command(argv, marks, "/", uid, gate.inside, tuple(fds), most))

@@ -13,7 +13,6 @@ from node_agent.sandbox.folder import Folder, lay_out
 from node_agent.sandbox.gate import RING_AND_WAIT, Gate
 from node_agent.sandbox.limits import Cgroups, Group
 from node_agent.sandbox.orphans import end_orphans, marks_of, uid_of
-from node_agent.sandbox.other_user import words_for_limit
 from node_agent.sandbox.process import CLEANUP_SECONDS, Child, Command, Processes
 from node_agent.sandbox.runtime import OnOutput, OnStarted, Stop
 from node_agent.sandbox.spec import STATE_MARK, Ending, JobToRun, Limits, RuntimeName, environment_of
@@ -66,8 +65,6 @@ class PlainRuntime:
         if gate is not None:
             argv = ("/bin/sh", "-c", RING_AND_WAIT, *argv)
         most = self.default_limits.pids if uid is not None and group is None else None
-        if words := words_for_limit(most):
-            argv = ("/bin/sh", "-c", f'{words}exec "$0" "$@"', *argv)
         stdin = gate.inside if gate else None
         try:
             child = self._start_or_tell(Command(argv, env, folder.workspace, uid, stdin, most_processes=most))

@@ -7,21 +7,25 @@ Plain Popen on the Trio thread: Trio's own start forks in a worker thread, and a
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trio
 
-from node_agent.sandbox.other_user import as_user, process_limit
 from node_agent.sandbox.spec import exit_code_of
+from node_agent.sandbox.starter import open_starter
 
 CLEANUP_SECONDS = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
 _TOOL_OUTPUT_BYTES = 1 << 20
+LIMIT_AND_GO_ON = '{ ulimit -p "$0" 2>/dev/null || ulimit -u "$0"; } && exec "$@"'
+"""For a shell: what is to be limited follows the limit. The first is for dash and busybox, the second for bash."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Command:
     stdin: int | None = None
     pass_fds: tuple[int, ...] = ()
     most_processes: int | None = None
-    """That its user may have at once; for a user of its own."""
+    """That its user may have at once, from its first instruction on; for a user of its own."""
 
 
 @dataclass(frozen=True)
@@ -100,24 +104,23 @@ class Processes:
         self._own: set[int] = set()
         self.lent_uids: set[int] = set()
         """The users that jobs run as now; kept here since this is what all runtimes of an agent share."""
+        self.starter = open_starter()
+        """None: subprocess changes the user, and a shell sets the limit."""
 
     def start(self, command: Command) -> Child:
-        """Raises OSError when it cannot be started."""
+        """Raises OSError when it cannot be started, or a shell says so in its place, with 126 or 127."""
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         try:
-            with process_limit(command.most_processes):
-                popen = subprocess.Popen(
-                    command.argv,
-                    stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
-                    stdout=out_write,
-                    stderr=err_write,
-                    cwd=command.cwd,
-                    env=command.env,
-                    pass_fds=command.pass_fds,
-                    start_new_session=True,
-                    **as_user(command.uid),
-                )
+            popen = subprocess.Popen(
+                stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
+                stdout=out_write,
+                stderr=err_write,
+                cwd=command.cwd,
+                env=command.env,
+                start_new_session=True,
+                **self._as_user(command),
+            )
         except OSError:
             os.close(out_read)
             os.close(err_read)
@@ -127,6 +130,18 @@ class Processes:
             os.close(err_write)
         self._own.add(popen.pid)
         return Child(popen, self._own, out_read, err_read)
+
+    def _as_user(self, command: Command) -> dict[str, Any]:
+        """What to start and how, so that it becomes the command under its user and limit."""
+        if command.uid is None:
+            return {"args": command.argv, "pass_fds": command.pass_fds}
+        most = _at_most(command.most_processes)
+        if self.starter is not None:
+            args = self.starter.argv(command.argv, command.uid, most)
+            return {"args": args, "executable": self.starter.path, "pass_fds": (*command.pass_fds, self.starter.fd)}
+        limit = () if most is None else ("/bin/sh", "-c", LIMIT_AND_GO_ON, str(most))
+        change = {"user": command.uid, "group": command.uid, "extra_groups": []}
+        return {"args": (*limit, *command.argv), "pass_fds": command.pass_fds, **change}
 
     async def run_tool(self, command: Command) -> Ran:
         """Runs a short command to its end, keeping the first 1 MiB of what it says. The caller sets the deadline."""
@@ -162,6 +177,12 @@ class Processes:
         for pid in self.adopted():
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
+
+
+def _at_most(processes: int | None) -> int | None:
+    """A limit can only be lowered."""
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return processes if processes is None or hard == resource.RLIM_INFINITY else min(processes, hard)
 
 
 def become_subreaper() -> None:
