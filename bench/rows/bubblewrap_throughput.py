@@ -8,7 +8,9 @@ from bench.table import Aim, Row
 from bench.throughput import jobs_per_second, submit
 from bench.world import World, open_world
 from node_agent.sandbox.bubblewrap import options
+from node_agent.sandbox.folder import Folder
 from node_agent.sandbox.host import host_tree
+from node_agent.sandbox.spec import Program
 
 IDS = ("bubblewrap_throughput",)
 SETTINGS = {"NODE_RUNTIME": "bubblewrap", "NODE_SLOTS": "8", "NODE_PREFETCH": "256"}
@@ -32,9 +34,9 @@ def run(effort: Effort) -> list[Row]:
 
 def _bare(world: World) -> list[str]:
     """The same sandbox and a shell that ends at once; without status, filter and files by descriptor."""
-    folder = world.folder / "bare"
-    for name in ("job", "workspace"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    folder = Folder(world.folder / "bare", Program("script", b"", by_itself=False))
+    folder.path.mkdir()
+    folder.job.touch()
     told = options(folder, {}, host_tree(), {}, 0, None)
     at = told.index("--json-status-fd")
     return ["bwrap", *told[:at], *told[at + 2 :], "--", "/bin/sh", "-c", "true"]

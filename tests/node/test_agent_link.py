@@ -113,7 +113,7 @@ async def test_a_dropped_link_leaves_jobs_running_and_resends_what_was_not_ackno
         assert again.hello["spool_id"] == link.hello["spool_id"]
         await again.expect_record("jobs.output", running["assignment_id"])
         assert [record["position"] for record in again.records()] == [record["position"] for record in sent][1:]
-        pipe = home / "state/sandbox_mounts" / running["assignment_id"] / "workspace/pipe"
+        pipe = home / "state/sandbox_mounts" / running["assignment_id"] / "pipe"
         await trio.to_thread.run_sync(pipe.write_text, "more\n")
         finished = await again.expect_record("jobs.finished", running["assignment_id"])
         assert finished["total_bytes"]["stdout"] == len("ready\nmore\n")

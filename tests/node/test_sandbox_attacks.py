@@ -128,6 +128,7 @@ async def test_writing_outside_the_workspace(runtime: Runtime, world: SandboxWor
         "/dev",
         "/proc",
         '"$CYNODE_WORKSPACE_DIR/../job"',
+        '"$CYNODE_WORKSPACE_DIR.job"',
         '"$CYNODE_WORKSPACE_DIR/.."',
     ]
     if runtime.name == "podman" and not world.uids.change:
@@ -137,7 +138,7 @@ async def test_writing_outside_the_workspace(runtime: Runtime, world: SandboxWor
     job = script(f"{tries}\n{allowed}\n")
     _, seen = await world.run(runtime, job)
     assert seen.text.split("\n") == ["workspace", "tmp", ""], seen
-    assert (world.mounts / str(job.assignment_id) / "workspace" / "inside").exists()
+    assert (world.mounts / str(job.assignment_id) / "inside").exists()
 
 
 @everywhere

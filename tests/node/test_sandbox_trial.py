@@ -58,7 +58,7 @@ async def test_trials_do_not_disturb_a_running_job(world: SandboxWorld) -> None:
         for one in await find_runtimes(settings, world.processes):
             if one.runtime is not None:
                 await one.runtime.sweep(world.mark, [job.assignment_id])
-        (world.mounts / str(job.assignment_id) / "workspace" / "go").touch()
+        (world.mounts / str(job.assignment_id) / "go").touch()
 
     job = script("while [ ! -e go ]; do sleep 0.1; done; echo whole", timeout_seconds=100.0)
     async with trio.open_nursery() as nursery:

@@ -5,17 +5,19 @@ from pathlib import Path
 from uuid import UUID
 
 from node_agent.sandbox.engine import Engine
-from node_agent.sandbox.spec import JobToRun, Limits
+from node_agent.sandbox.folder import Folder
+from node_agent.sandbox.spec import JobToRun, Limits, Program
 
 ID = UUID("01890000-0000-7000-8000-000000000001")
 JOB = JobToRun(ID, ID, 3, ID, "script", 9, "x", env={"A": "b c"})
 PODMAN = Engine("podman", "/usr/bin/podman", {}, (1000, 1001), args=("--storage-driver", "vfs"), run_args=("--init",))
 DOCKER = Engine("docker", "/usr/bin/docker", {}, (0, 0))
+FOLDER = Folder(Path("/mounts/a b"), Program("script", b"x", by_itself=False))
 LIMITS = Limits(64, 0.5, 20)
 
 
 def run(engine: Engine, uid: int | None = 2_000_000_000, limits: Limits = LIMITS) -> list[str]:
-    return engine.run(JOB, "busybox:1", limits, Path("/mounts/a b"), ("/bin/sh", "/job/script"), "state", uid)
+    return engine.run(JOB, "busybox:1", limits, FOLDER, "state", uid)
 
 
 EXPECTED_DOCKER = [
@@ -30,7 +32,7 @@ EXPECTED_DOCKER = [
     "--log-driver=none",
     "--hostname=cynode",
     f"--name=cynode-{ID}",
-    "--cidfile=/mounts/a b/cid",
+    "--cidfile=/mounts/a b.job/cid",
     "--user=2000000000:2000000000",
     "--label=io.cynode.state=state",
     f"--label=io.cynode.task={ID}",
@@ -41,8 +43,8 @@ EXPECTED_DOCKER = [
     "--pids-limit=20",
     "--cpus=0.5",
     "--mount=type=tmpfs,destination=/tmp,tmpfs-size=268435456,tmpfs-mode=1777",
-    "--volume=/mounts/a b/workspace:/workspace:rw,Z",
-    "--volume=/mounts/a b/job:/job:ro,Z",
+    "--volume=/mounts/a b:/workspace:rw,Z",
+    "--volume=/mounts/a b.job:/job:ro,Z",
     "--workdir=/workspace",
     "--entrypoint=/bin/sh",
     "--env",

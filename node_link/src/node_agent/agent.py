@@ -22,7 +22,7 @@ from node_agent.outbox import Outbox
 from node_agent.recover import PERIOD_SECONDS, Running, report_lost, stale_folders, sweep
 from node_agent.register import Registrar, RegistrationRefused
 from node_agent.runner import Runner
-from node_agent.sandbox.folder import remove_folder
+from node_agent.sandbox.folder import remove_folders
 from node_agent.sandbox.process import Processes
 from node_agent.sandbox.runtime import Found, Runtime
 from node_agent.sandbox.trial import find_runtimes
@@ -89,7 +89,7 @@ class Agent:
         if spool.set_aside:
             log.error("the spool was damaged and is now in %s; what it held is reported lost", spool.set_aside)
         processes = Processes()
-        remove = partial(remove_folder, processes)
+        remove = partial(remove_folders, processes)
         runner = Runner(config, spool, outbox, state.state_id, state.mounts, remove)
         return cls(config, state, Registrar(config, state), spool, outbox, bell, runner, processes)
 

@@ -10,6 +10,7 @@ import trio
 
 from node_agent.attempts import Attempt, Attempts, Stage
 from node_agent.reports import finished_fields
+from node_agent.sandbox.folder import JOB
 from node_agent.sandbox.runtime import Runtime
 from node_agent.spool import Spool
 from node_agent.spool_format import Ref
@@ -72,4 +73,5 @@ def stale_folders(mounts: Path, attempts: Attempts) -> list[Path]:
     if not mounts.exists():
         return []
     held = {str(one.assignment_id) for one in attempts}
-    return [path for path in mounts.iterdir() if path.name not in held]
+    names = {path.name.removesuffix(JOB) for path in mounts.iterdir()}
+    return [mounts / name for name in sorted(names - held)]

@@ -40,6 +40,8 @@ log = logging.getLogger("cynode.node.runner")
 
 STOP_GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL when the agent stops, or is told to stop all."""
+MOST_AT_ONCE = 64
+"""Folders that are removed together."""
 MOST_IN_A_ROW = 32
 """Jobs that a slot takes without letting others run, if the jobs themselves never wait."""
 _OUTCOMES: Mapping[CancelReason, Outcome] = {
@@ -48,7 +50,8 @@ _OUTCOMES: Mapping[CancelReason, Outcome] = {
     "timeout": "timeout",
     "recall": "handed_back",
 }
-RemoveFolder = Callable[[Path], Awaitable[bool]]
+RemoveFolders = Callable[[Sequence[Path]], Awaitable[Sequence[Path]]]
+"""Returns those that could not be removed."""
 
 
 class Runner:
@@ -59,7 +62,7 @@ class Runner:
         outbox: Outbox,
         state_id: str,
         mounts: Path,
-        remove: RemoveFolder,
+        remove: RemoveFolders,
     ) -> None:
         self._config = config
         self._spool = spool
@@ -284,8 +287,12 @@ class Runner:
     async def _remove_folders(self) -> None:
         """Of attempts whose end the server has; until then what a job left can be looked at."""
         async for folder in self._folders_out:
-            if folder.exists() and not await self._remove(folder):
-                log.warning("the folder of an ended job could not be removed: %s", folder)
+            folders = [folder]
+            with suppress(trio.WouldBlock):
+                while len(folders) < MOST_AT_ONCE:
+                    folders.append(self._folders_out.receive_nowait())
+            for left in await self._remove(folders):
+                log.warning("the folder of an ended job could not be removed: %s", left)
 
 
 def _assignment_id(ref: Ref) -> UUID:

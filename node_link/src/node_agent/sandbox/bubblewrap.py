@@ -45,7 +45,7 @@ _ETC_FILES = {
 
 
 def options(
-    folder: Path, env: dict[str, str], tree: HostTree, etc: dict[str, int], status_fd: int, seccomp_fd: int | None
+    folder: Folder, env: dict[str, str], tree: HostTree, etc: dict[str, int], status_fd: int, seccomp_fd: int | None
 ) -> list[str]:
     """What bubblewrap is told; pure."""
     inside = str(INSIDE_UID)
@@ -65,7 +65,7 @@ def options(
         out += ["--perms", "0644", "--file", str(fd), f"/etc/{name}"]
     out += ["--proc", "/proc", "--dev", "/dev"]
     out += [*_tmpfs("/dev/shm"), *_tmpfs("/tmp"), "--symlink", "/tmp", "/var/tmp"]
-    out += ["--ro-bind", str(folder / "job"), "/job", "--bind", str(folder / "workspace"), "/workspace"]
+    out += ["--ro-bind", str(folder.job), f"/job/{folder.program.name}", "--bind", str(folder.path), "/workspace"]
     # The roots of both trees are memory file systems that the job could fill.
     out += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/workspace"]
     for variable, value in env.items():
@@ -132,7 +132,7 @@ class BubblewrapRuntime:
             ours.callback(os.close, status_inside)
             etc = {name: _memory_file(ours, content.encode()) for name, content in _ETC_FILES.items()}
             seccomp = None if machine_filter is None else _memory_file(ours, machine_filter)
-            said = options(folder.path, env, self.tree, etc, status_inside, seccomp)
+            said = options(folder, env, self.tree, etc, status_inside, seccomp)
             # Not as arguments, which everybody on the machine can read.
             told = _memory_file(ours, ("\0".join(said) + "\0").encode())
             fds = [status_inside, told, *etc.values(), *([] if seccomp is None else [seccomp])]

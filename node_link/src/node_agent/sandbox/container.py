@@ -131,11 +131,11 @@ class ContainerRuntime:
         return job.image or self.default_image
 
     def _start(self, job: JobToRun, path: Path, mark: str, uid: int | None) -> "_Box":
-        folder = lay_out(path, job, uid)
+        folder = lay_out(path, job, uid, in_folder=True)
         (folder.job / "init").write_bytes(_INIT)
         (folder.job / "init").chmod(0o555)
         bell = folder.job / "bell"
-        cidfile = path / "cid"
+        cidfile = folder.job / "cid"
         for old in (bell, cidfile):
             old.unlink(missing_ok=True)
         os.mkfifo(bell, 0o600)
@@ -143,7 +143,7 @@ class ContainerRuntime:
             os.chown(bell, uid, uid)
         listening = os.open(bell, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         limits = job.limits.over(self.default_limits) if self.limits else Limits()
-        argv = self.engine.run(job, self._image(job) or "", limits, path, folder.program.argv("/job"), mark, uid)
+        argv = self.engine.run(job, self._image(job) or "", limits, folder, mark, uid)
         env = {**self.engine.env, STATE_MARK: mark, ASSIGNMENT_MARK: str(job.assignment_id)}
         try:
             child = self.processes.start(Command(argv, env))

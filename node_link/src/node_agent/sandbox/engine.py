@@ -1,11 +1,12 @@
 """What podman and docker are told, as lists of arguments. Pure: the one place that knows their flags."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
+from node_agent.sandbox.folder import Folder
 from node_agent.sandbox.spec import JobToRun, Limits, environment_of
 
 STATE_LABEL = "io.cynode.state"
@@ -38,23 +39,22 @@ class Engine:
         job: JobToRun,
         image: str,
         limits: Limits,
-        folder: Path,
-        program: Sequence[str],
+        folder: Folder,
         mark: str,
         uid: int | None,
     ) -> list[str]:
         out = self._command("run", "--rm", "--pull=never", "--network=none", "--read-only", "--cap-drop=ALL")
         out += ["--security-opt=no-new-privileges", "--log-driver=none", "--hostname=cynode"]
-        out += [f"--name={name_of(job.assignment_id)}", f"--cidfile={folder / 'cid'}", *self._user(uid)]
+        out += [f"--name={name_of(job.assignment_id)}", f"--cidfile={folder.job / 'cid'}", *self._user(uid)]
         if self.name == "podman":
             out += ["--http-proxy=false"]  # else it hands the host's proxy, perhaps with a password, to the job
         out += self._labels(job, mark) + _limit_flags(limits)
         out += [f"--mount=type=tmpfs,destination=/tmp,tmpfs-size={_TMP_BYTES},tmpfs-mode=1777"]
-        out += [f"--volume={folder / 'workspace'}:/workspace:rw,Z", f"--volume={folder / 'job'}:/job:ro,Z"]
+        out += [f"--volume={folder.path}:/workspace:rw,Z", f"--volume={folder.job}:/job:ro,Z"]
         out += ["--workdir=/workspace", "--entrypoint=/bin/sh"]
         for variable, value in environment_of(job, "/workspace").items():
             out += ["--env", f"{variable}={value}"]
-        return [*out, *self.run_args, image, "/job/init", *program]
+        return [*out, *self.run_args, image, "/job/init", *folder.program.argv("/job")]
 
     def image_exists(self, image: str) -> list[str]:
         return self._command("image", "exists" if self.name == "podman" else "inspect", image)

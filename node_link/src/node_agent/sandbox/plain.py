@@ -59,15 +59,15 @@ class PlainRuntime:
         return self.cgroups.make(job.assignment_id, job.limits.over(self.default_limits))
 
     def _start(self, job: JobToRun, folder: Folder, mark: str, uid: int | None, group: Group | None) -> "_PlainBox":
-        argv = folder.program.argv(str(folder.job))
-        env = environment_of(job, str(folder.workspace)) | {STATE_MARK: mark}
+        argv = folder.program.argv_of(str(folder.job))
+        env = environment_of(job, str(folder.path)) | {STATE_MARK: mark}
         gate = Gate() if group is not None else None
         if gate is not None:
             argv = ("/bin/sh", "-c", RING_AND_WAIT, *argv)
         most = self.default_limits.pids if uid is not None and group is None else None
         stdin = gate.inside if gate else None
         try:
-            child = self._start_or_tell(Command(argv, env, folder.workspace, uid, stdin, most_processes=most))
+            child = self._start_or_tell(Command(argv, env, folder.path, uid, stdin, most_processes=most))
         except OSError:
             if gate is not None:
                 gate.close()

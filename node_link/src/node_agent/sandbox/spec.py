@@ -94,14 +94,16 @@ class Ending:
 
 @dataclass(frozen=True)
 class Program:
-    """The one file that is put into the job's folder, and whether it names its own interpreter."""
+    """The one file that is put beside the job's workspace, and whether it names its own interpreter."""
 
     name: str
     content: bytes
     by_itself: bool
 
     def argv(self, folder: str) -> tuple[str, ...]:
-        path = f"{folder}/{self.name}"
+        return self.argv_of(f"{folder}/{self.name}")
+
+    def argv_of(self, path: str) -> tuple[str, ...]:
         return (path,) if self.by_itself else ("/bin/sh", path)
 
 
