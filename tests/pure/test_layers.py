@@ -52,7 +52,7 @@ ONE_FILE_ONLY = {  # whatever the table says
     "yoyo": {"orchestrator/store/migrate.py"},
     "psycopg": {"orchestrator/store/migrate.py"},
     "trio_websocket": {"node_agent/link.py"},
-    "wsproto": {"node_agent/link.py"},
+    "wsproto": {"node_agent/link.py", "orchestrator/api/websocket.py"},
 }
 STARTS_SERVER_PARTS = {"orchestrator.up", "orchestrator.server", "orchestrator.local", "orchestrator.domain"}
 """What the client may import inside a command, so that the other commands start fast."""

@@ -2,11 +2,14 @@
 
 Beyond Hypercorn: a time limit for headers (408), its header and parse errors as problem+json, reason phrases, HTTP/1.1
 only. And no send is shielded: one cut off in its middle closes the connection, since what is on the wire is torn;
-shielded, one client that reads nothing would keep the whole server from stopping.
+shielded, one client that reads nothing would keep the whole server from stopping. And an app may leave an accepted
+websocket to the connection's own task, which ends everything else that served it.
 """
 
 import logging
 import math
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 from uuid import uuid4
@@ -17,6 +20,7 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol.events import Response as ResponseEvent
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -26,6 +30,7 @@ from hypercorn.utils import parse_socket_addr
 from orchestrator.api.intake import INTAKE, Intake
 from orchestrator.api.limits import Limits
 from orchestrator.api.problems import PROBLEM_JSON, Problem, reason_phrase
+from orchestrator.api.websocket import HANDOVER, Handover, WebSocket
 
 LINGER_SECONDS = 2.0
 log = logging.getLogger(__name__)
@@ -41,6 +46,8 @@ class ClientConnection(TCPServer):
         self._busy = False
         self._idle = trio.CancelScope(deadline=trio.current_time() + config.keep_alive_timeout)
         self._turned_idle = trio.Event()
+        self._reading = trio.CancelScope()
+        self._left: Left | None = None
 
     async def run(self) -> None:
         """A connection that breaks ends alone; the errors named are those that a client can cause."""
@@ -52,10 +59,17 @@ class ClientConnection(TCPServer):
             await trio.aclose_forcefully(self.stream)
 
     async def _serve(self) -> None:
+        await self._serve_http()
+        left, self._left = self._left, None
+        if left is not None:
+            del self.protocol, self._task_group
+            await left.serve(self.stream, self.config.websocket_max_message_size)  # type: ignore[arg-type]
+
+    async def _serve_http(self) -> None:
         socket: Any = self.stream.socket
         client = parse_socket_addr(socket.family, socket.getpeername())
         server = parse_socket_addr(socket.family, socket.getsockname())
-        async with AppTasks() as group:
+        async with AppTasks(self._leave) as group:
             self._task_group = group
             state = ConnectionState({})
             self.protocol = ClientProtocol(  # type: ignore[assignment]
@@ -65,6 +79,32 @@ class ClientConnection(TCPServer):
             group.spawn(self._end_when_idle)
             await self._read_data()
             self._open.cancel()
+            if self._left is not None:
+                self._left.reading_ended()
+
+    async def _read_data(self) -> None:
+        """Until the client is gone, or the websocket is left to this connection."""
+        while self._left is None:
+            data = b""
+            with self._reading, suppress(trio.ClosedResourceError, trio.BrokenResourceError):
+                data = bytes(await self.stream.receive_some(MAX_RECV))
+            if self._reading.cancelled_caught:
+                return
+            await self.protocol.handle(RawData(data))
+            if not data:
+                await self.protocol.handle(Closed())
+                return
+            if self._left is None:
+                self._reading = trio.CancelScope()
+
+    async def _leave(self, handover: Handover, intake: Intake) -> None:
+        """By the app's task, its last act."""
+        stream: Any = self.protocol.stream  # type: ignore[attr-defined]
+        if stream is None:  # the client is gone already
+            return
+        self._left = Left(handover, intake, stream)
+        self._reading.cancel()
+        await self._left.collect()
 
     async def _end_when_idle(self) -> None:
         """One child for the whole life of a connection; Hypercorn starts one after each request."""
@@ -106,20 +146,72 @@ class ClientConnection(TCPServer):
                 pass
 
 
+class Left:
+    """A websocket between the machinery that accepted it and the one that serves it."""
+
+    def __init__(self, handover: Handover, intake: Intake, stream: WSStream) -> None:
+        self._handover = handover
+        self._intake = intake
+        self._stream = stream
+        self._early: list[str | bytes] = []
+        self._collecting = trio.CancelScope()
+
+    async def collect(self) -> None:
+        """What the reader still brings, which else would wait for somebody to take it."""
+        with self._collecting:
+            while not self._intake.gone:
+                self._take(await self._intake.receive())
+
+    def reading_ended(self) -> None:
+        self._collecting.cancel()
+
+    async def serve(self, stream: trio.SocketStream, max_bytes: int) -> None:
+        for event in self._intake.rest():
+            self._take(event)
+        if self._intake.gone:
+            return
+        begun = self._stream.buffer.value
+        pieces = None if begun is None else begun.getvalue()
+        websocket = WebSocket(stream, self._stream.connection, max_bytes, self._early, pieces)
+        serve = self._handover.serve
+        del self._stream, self._intake, self._handover
+        await serve(websocket)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event["type"] == "websocket.receive":
+            text = event.get("text")
+            self._early.append(event["bytes"] if text is None else text)
+
+
 class AppTasks(TaskGroup):
+    def __init__(self, leave: Callable[[Handover, Intake], Awaitable[None]]) -> None:
+        super().__init__()
+        self._leave = leave
+
     async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
         """What an app that has ended left unread is read here: Hypercorn's reader blocks on it, and with it the end."""
         intake = Intake(config.max_app_queue_size)
-        scope.setdefault("extensions", {})[INTAKE] = intake
+        extensions = scope.setdefault("extensions", {})
+        extensions[INTAKE] = intake
+        handover = extensions[HANDOVER] = Handover()
+
+        receive = intake.receive if scope["type"] == "http" else intake.receive_no_message
+
+        async def send_or_leave(message: Any) -> None:
+            """The end of an app that hands its websocket over is not the websocket's."""
+            if not handover.is_wanted:
+                await send(message)
+            elif message is None:
+                await self._leave(handover, intake)
 
         async def app_and_rest(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
             try:
                 await app(scope, receive, send, sync_spawn, call_soon)
             finally:
-                if not (intake.gone or intake.complete):
+                if not (intake.gone or intake.complete or handover.is_wanted):
                     self.spawn(_read_the_rest, intake)
 
-        self.spawn(_handle, app_and_rest, config, scope, intake.receive, send, None, None)
+        self.spawn(_handle, app_and_rest, config, scope, receive, send_or_leave, None, None)
         return intake.put
 
 

@@ -20,6 +20,7 @@ class Intake:
         self._in, self._out = trio.open_memory_channel[Event](most)
         self._goodbye: Event | None = None
         self._on_gone: Callable[[], object] | None = None
+        self._connected = False
         self.complete = False
         """The whole body is in the channel, or was read."""
 
@@ -48,6 +49,25 @@ class Intake:
         except trio.EndOfChannel:
             assert self._goodbye is not None
             return self._goodbye
+
+    async def receive_no_message(self) -> Event:
+        """For the app of a websocket, which refuses it or hands it over: messages stay for whoever serves it then."""
+        if not self._connected:
+            self._connected = True
+            return await self.receive()
+        gone = trio.Event()
+        self.when_gone(gone.set)
+        await gone.wait()
+        assert self._goodbye is not None
+        return self._goodbye
+
+    def rest(self) -> list[Event]:
+        """What is there now, without waiting."""
+        found: list[Event] = []
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                found.append(self._out.receive_nowait())
+        return found
 
     def when_gone(self, call: Callable[[], object] | None) -> None:
         """At once if it is gone already."""

@@ -1,14 +1,17 @@
-"""`GET /v1/nodes/link`: the websocket's upgrade, and the few verbs that the links layer needs of it."""
+"""`GET /v1/nodes/link`: the websocket's upgrade; once it is accepted, its connection serves the link."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from quart import Blueprint, Response, websocket
 
 from node_link.messages import SUBPROTOCOL
 from orchestrator.api.problems import PROBLEM_JSON, problem_of
+from orchestrator.api.websocket import HANDOVER, Gone, Handover, WebSocket
 from orchestrator.domain.errors import AppError, DatabaseAway, Invalid, Unavailable
 from orchestrator.domain.ids import NodeId
+from orchestrator.links.channel import ChannelClosed
 from orchestrator.links.serve import serve_link
 from orchestrator.links.service import LinkService
 
@@ -36,8 +39,13 @@ def link_routes(service: LinkService, authenticate: Authenticate) -> Blueprint:
                 raise Invalid(f"the subprotocol {SUBPROTOCOL} is required")
         except (AppError, DatabaseAway) as error:
             return _refusal(error)
+
+        async def serve(accepted: WebSocket) -> None:
+            await serve_link(LinkChannel(accepted), node.node_id, node.slug, service)
+
+        handover = cast("Handover", websocket.scope["extensions"][HANDOVER])
         await websocket.accept(subprotocol=SUBPROTOCOL)
-        await serve_link(QuartChannel(), node.node_id, node.slug, service)
+        handover.to(serve)
         return None
 
     return routes
@@ -50,14 +58,21 @@ def _refusal(error: AppError | DatabaseAway) -> Response:
     return Response(body, problem.status, dict(problem.headers), content_type=PROBLEM_JSON)
 
 
-class QuartChannel:
-    """The websocket of the request in whose context it is used."""
+class LinkChannel:
+    """A websocket as the links layer knows it."""
+
+    def __init__(self, accepted: WebSocket) -> None:
+        self._websocket = accepted
+        self.close = accepted.close
 
     async def receive(self) -> str | bytes:
-        return await websocket.receive()
+        try:
+            return await self._websocket.receive()
+        except Gone as error:
+            raise ChannelClosed(str(error)) from error
 
     async def send(self, text: str) -> None:
-        await websocket.send(text)
-
-    async def close(self, code: int, reason: str) -> None:
-        await websocket.close(code, reason)
+        try:
+            await self._websocket.send(text)
+        except Gone as error:
+            raise ChannelClosed(str(error)) from error

@@ -21,6 +21,9 @@ class Backlog:
         self._entries: deque[Entry] = deque()
         self._weight = 0
 
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
     @property
     def is_full(self) -> bool:
         return len(self._entries) > ROOM or self._weight > ROOM_WEIGHT

@@ -1,7 +1,8 @@
 """One live link: what its node holds, how much room it has, and what silence about an attempt means. No I/O."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import trio
 
@@ -53,6 +54,11 @@ class Silence:
     """Named for the first time: that counts as accepting."""
 
 
+class Sends(Protocol):
+    def send_nowait(self, message: Message | Encoded) -> None:
+        """Raises trio.WouldBlock when too much waits, and trio.ClosedResourceError when nothing is sent any more."""
+
+
 class NodeLink:
     def __init__(
         self,
@@ -62,7 +68,7 @@ class NodeLink:
         takeover: Takeover,
         room: int,
         settings: NodeSettings,
-        outbox: trio.MemorySendChannel[Message | Encoded],
+        outbox: Sends,
     ) -> None:
         self.slug = slug
         self.node_id = node_id
@@ -77,7 +83,8 @@ class NodeLink:
         self._refusing = 0
         self.config_sent = ""
         self.closing: LinkClose | None = None
-        self.close_asked = trio.Event()
+        self.on_close: Callable[[], None] = lambda: None
+        """Called once, when the link is to be closed."""
         self.empty = trio.Event()
         self.attempts: dict[AssignmentId, Tracked] = {}
         self._left: dict[AssignmentId, float] = {}
@@ -129,13 +136,13 @@ class NodeLink:
             self._outbox.send_nowait(message)
         except trio.WouldBlock:
             self.close(LinkClose(CloseCode.TRY_ANOTHER, "you do not read what is sent to you"))
-        except (trio.ClosedResourceError, trio.BrokenResourceError):
+        except trio.ClosedResourceError:
             pass  # it is closing already; what was to be said is settled by the next hello
 
     def close(self, why: LinkClose) -> None:
         if self.closing is None:
             self.closing = why
-            self.close_asked.set()
+            self.on_close()
 
     def give(self, jobs: Iterable[Held]) -> None:
         """Sends assignments that were committed; a resent one begins its silence anew."""

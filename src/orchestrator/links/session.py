@@ -1,6 +1,7 @@
 """The children of one link, and what passes between them."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
@@ -19,6 +20,7 @@ from orchestrator.links.backlog import Backlog, Entry
 from orchestrator.links.channel import Channel, next_message
 from orchestrator.links.close import LinkClose
 from orchestrator.links.node_link import NodeLink
+from orchestrator.links.outbox import Outbox
 from orchestrator.links.registry import lost
 from orchestrator.links.service import LinkService
 from orchestrator.links.wire import facts, ref_of, wire_ref
@@ -30,6 +32,7 @@ SENDING_SECONDS = 1.0
 CLOSE_SECONDS = 3.0
 SILENCE_HEARTBEATS = 1.5
 OLDEST_AGENT = "0.1.0"
+HEARTBEAT = codec.Encoded("heartbeat", codec.encode(messages.Heartbeat()))
 
 
 class Session:
@@ -41,11 +44,15 @@ class Session:
         self._slug = slug
         self._service = service
         self._hello = hello
+        self._silence = SILENCE_HEARTBEATS * service.heartbeat_seconds
         self._backlog = Backlog()
-        self._told = trio.Event()
         self._taken = trio.Event()
-        self._beat = trio.Event()
         self._sending = trio.CancelScope()
+        self._changed = _Bell()
+        self._writer = _Child(self._write, self._changed)
+        self._reporter = _Child(self._report, self._changed)
+        self._renewer = _Child(self._renew, self._changed)
+        self._beat = False
 
     async def run(self) -> None:
         takeover = await self._take_over()
@@ -54,9 +61,11 @@ class Session:
             settings = (await self._service.links.settings([self._node_id]))[self._node_id]
             if not settings.enabled:
                 raise LinkClose(CloseCode.REFUSED, "this node is disabled")
-            send, outbox = trio.open_memory_channel[messages.Message | codec.Encoded](OUTBOX)
+            self._outbox = Outbox(OUTBOX, self._writer.want)
             room = self._hello.slots + self._hello.prefetch
-            self._link = NodeLink(self._slug, self._node_id, self._hello.spool_id, takeover, room, settings, send)
+            self._link = NodeLink(
+                self._slug, self._node_id, self._hello.spool_id, takeover, room, settings, self._outbox
+            )
             welcome = messages.Welcome(
                 link_id=link_id,
                 heartbeat_interval=self._service.heartbeat_seconds,
@@ -70,19 +79,28 @@ class Session:
             await self._channel.send(codec.encode(welcome))
             reach("control_plane.welcome.after_send")
             log.info("linked", extra={"node_slug": self._slug, "link_id": str(link_id)})
-            self._service.registry.add(self._link)
-            self._link.give(takeover.resend)
-            self._service.came()
-            async with trio.open_nursery() as children:
-                children.start_soon(self._write, outbox)
-                children.start_soon(self._read)
-                children.start_soon(self._report)
-                children.start_soon(self._renew)
-                children.start_soon(self._close_when_asked)
-                children.start_soon(self._let_it_be_sent)
+            await self._serve(takeover)
         finally:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._leave(link_id)
+
+    async def _serve(self, takeover: Takeover) -> None:
+        """Reads; the other children live as long as there is something for them to do."""
+        self._link.on_close = self._changed.ring
+        async with trio.open_nursery() as nursery:
+            self._service.registry.add(self._link)
+            self._link.give(takeover.resend)
+            self._service.came()
+            nursery.start_soon(self._read)
+            try:
+                while self._link.closing is None:
+                    for child in (self._writer, self._reporter, self._renewer):
+                        child.start_if_wanted(nursery)
+                    await self._changed.wait_rung()
+                raise self._link.closing
+            finally:  # a frame cut off in its middle would cost the connection, and the close code with it
+                self._outbox.close()
+                self._sending.deadline = trio.current_time() + SENDING_SECONDS
 
     async def _take_over(self) -> Takeover:
         hello = self._hello
@@ -113,33 +131,22 @@ class Session:
         with suppress(DatabaseAway):  # then the next hello takes it over, or the reaper ends the lease
             await self._service.links.close(self._node_id, link_id)
 
-    async def _write(self, outbox: trio.MemoryReceiveChannel[messages.Message | codec.Encoded]) -> None:
-        async with outbox:
-            async for message in outbox:
-                reach(f"control_plane.{message.type}.before_send")
-                with trio.CancelScope(shield=True) as self._sending:
-                    await self._channel.send(codec.encode(message))
-                reach(f"control_plane.{message.type}.after_send")
-
-    async def _let_it_be_sent(self) -> None:
-        """When the link ends: a frame cut off in its middle would cost the connection, and the close code with it."""
-        try:
-            await trio.sleep_forever()
-        finally:
-            self._sending.deadline = trio.current_time() + SENDING_SECONDS
-
-    async def _close_when_asked(self) -> None:
-        await self._link.close_asked.wait()
-        assert self._link.closing is not None
-        raise self._link.closing
+    async def _write(self) -> None:
+        while (message := self._outbox.take()) is not None:
+            reach(f"control_plane.{message.type}.before_send")
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._silence) as self._sending:
+                await self._channel.send(codec.encode(message))
+            if self._sending.cancelled_caught:
+                raise LinkClose(CloseCode.SILENT, f"nothing was read for {self._silence:g} s")
+            reach(f"control_plane.{message.type}.after_send")
+            await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _read(self) -> None:
-        silence = SILENCE_HEARTBEATS * self._service.heartbeat_seconds
         while True:
-            with trio.move_on_after(silence) as waiting:
+            with trio.move_on_after(self._silence) as waiting:
                 message, _ = await next_message(self._channel, LinkState.LINKED)
             if waiting.cancelled_caught:
-                raise LinkClose(CloseCode.SILENT, f"nothing heard for {silence:g} s")
+                raise LinkClose(CloseCode.SILENT, f"nothing heard for {self._silence:g} s")
             await self._handle(message)
 
     async def _handle(self, message: messages.Message) -> None:
@@ -179,8 +186,9 @@ class Session:
             self._link.send(messages.LinkError(code="invalid", message=refused.detail, message_type=message.type))
 
     async def _heartbeat(self, beat: messages.Heartbeat) -> None:
-        self._link.send(messages.Heartbeat())
-        self._beat.set()
+        self._link.send(HEARTBEAT)
+        self._beat = True
+        self._renewer.want()
         at = now()
         room_before = self._link.room_now()
         silence = self._link.heartbeat(beat)
@@ -203,20 +211,15 @@ class Session:
             if fact is not None:
                 self._link.heard_of(fact.ref)
         self._backlog.add(entries)
-        if not later or self._backlog.is_full:
-            self._told.set()
+        if (self._backlog and not later) or self._backlog.is_full:
+            self._reporter.want()
         while self._backlog.is_full:
             self._taken = trio.Event()
             await self._taken.wait()
 
     async def _report(self) -> None:
-        while True:
-            await self._told.wait()
-            entries = self._backlog.take()
+        while entries := self._backlog.take():
             self._taken.set()
-            if not entries:
-                self._told = trio.Event()
-                continue
             await self._commit(entries)
 
     async def _commit(self, entries: list[Entry]) -> None:
@@ -239,13 +242,52 @@ class Session:
             raise LinkClose(CloseCode.TRY_ANOTHER, f"a gap in the output: {judged.gap}")
 
     async def _renew(self) -> None:
-        while True:
-            await self._beat.wait()
-            self._beat = trio.Event()
+        while self._beat:
+            self._beat = False
             try:
                 await self._service.beats.submit((self._node_id, self._link.link_id))
             except LinkLost as error:
                 raise lost(error.other) from error
+
+
+class _Bell:
+    def __init__(self) -> None:
+        self._rung = trio.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def wait_rung(self) -> None:
+        """Also when it rang since the last time."""
+        await self._rung.wait()
+        self._rung = trio.Event()
+
+
+class _Child:
+    """A task of the link that is there only while it has work: thousands of links are quiet most of the time."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]], wanted: _Bell) -> None:
+        self._work = work
+        self._bell = wanted
+        self._wanted = False
+        self._runs = False
+
+    def want(self) -> None:
+        """One that runs looks for more work before it ends, without a checkpoint in between."""
+        if not (self._wanted or self._runs):
+            self._wanted = True
+            self._bell.ring()
+
+    def start_if_wanted(self, nursery: trio.Nursery) -> None:
+        if self._wanted:
+            self._wanted, self._runs = False, True
+            nursery.start_soon(self._run)
+
+    async def _run(self) -> None:
+        try:
+            await self._work()
+        finally:
+            self._runs = False
 
 
 def _settled_position(entries: list[Entry], settled: int) -> int | None:

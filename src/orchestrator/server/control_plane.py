@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 5.0
 RETENTION_SECONDS = 3600.0
 HAND_BACK_SECONDS = 4.0
+GATHERED = 0.02
+"""Of a heartbeat: so long renewals are gathered for one commit. Nobody waits for one, and a lease is three at least."""
 Beat = tuple[NodeId, LinkId]
 
 
@@ -66,7 +68,9 @@ async def serve_control_plane(
         contact.succeeded()
         return answers
 
-    beats: Batcher[Beat, bool] = Batcher(renew, most=2000, room=20_000, when_away="keep", name="heartbeats")
+    beats: Batcher[Beat, bool] = Batcher(
+        renew, most=2000, room=20_000, when_away="keep", gather_seconds=GATHERED * heartbeat, name="heartbeats"
+    )
     reaper = Reaper(links, lease_seconds=settings.node_lease_seconds, heartbeat_seconds=heartbeat)
     sync = NodeSync(links, registry, lambda: loops["dispatch"].poke())
     loops = {

@@ -1,0 +1,148 @@
+"""One accepted websocket, served by the task of its connection, on its stream.
+
+Hypercorn and Quart keep some eight tasks and four queues for a websocket, which cost more than all that a quiet one
+ever says. So they do what they are good at, the upgrade: who asks, what is refused, the answer. Then it is handed over.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+import trio
+from wsproto.connection import Connection, ConnectionState
+from wsproto.events import CloseConnection, Message, Ping, TextMessage
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+HANDOVER = "cynode.handover"
+"""The name among the extensions of an ASGI scope."""
+READ_BYTES = 64 << 10
+LINGER_SECONDS = 1.0
+
+
+class Gone(Exception):
+    """The peer hung up, said goodbye, or broke the protocol of websockets."""
+
+
+class WebSocket:
+    """For one reader; several tasks may send."""
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        connection: Connection,
+        max_bytes: int,
+        early: Iterable[str | bytes],
+        begun: Any,
+    ) -> None:
+        """`early`: whole messages that came already; `begun`: the pieces of one that has not ended yet, or None."""
+        self._stream = stream
+        self._connection = connection
+        self._max_bytes = max_bytes
+        self._messages: deque[str | bytes] = deque(early)
+        self._pieces: list[str | bytes] = [] if not begun else [begun]
+        self._length = len(begun) if begun else 0
+        self._sending = trio.Lock()
+        self._torn = False
+
+    async def receive(self) -> str | bytes:
+        """The next message, in as many pieces as it may have come. Raises Gone. Cancelled, it has lost nothing."""
+        while not self._messages:
+            await self._take_events()
+            if self._messages:
+                break
+            try:
+                data = await self._stream.receive_some(READ_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise Gone("the connection broke") from error
+            if not data:
+                raise Gone("hung up")
+            try:
+                self._connection.receive_data(bytes(data))
+            except RemoteProtocolError as error:
+                raise Gone(str(error)) from error
+        return self._messages.popleft()
+
+    async def send(self, text: str) -> None:
+        """Raises Gone. Cancelled in the middle, the connection is of no use any more."""
+        await self._send(TextMessage(text))
+
+    async def close(self, code: int, reason: str) -> None:
+        """Says why, and waits a while for the peer to have read it: hanging up upon unread data could destroy it."""
+        with suppress(Gone):
+            await self._send(CloseConnection(code, reason))
+            with trio.move_on_after(LINGER_SECONDS), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._stream.send_eof()
+                while await self._stream.receive_some(READ_BYTES):
+                    pass
+
+    async def _take_events(self) -> None:
+        try:
+            for event in self._connection.events():
+                match event:
+                    case Message():
+                        await self._take(event)
+                    case Ping():
+                        await self._send(event.response())
+                    case CloseConnection():
+                        if self._connection.state is ConnectionState.REMOTE_CLOSING:
+                            await self._send(event.response())
+                        raise Gone(f"closed with {event.code} {event.reason or ''}".rstrip())
+        except RemoteProtocolError as error:
+            with suppress(Gone):
+                await self._send(CloseConnection(CloseReason.PROTOCOL_ERROR))
+            raise Gone(str(error)) from error
+
+    async def _take(self, event: Message[Any]) -> None:
+        self._length += len(event.data)
+        if self._length > self._max_bytes:
+            await self.close(CloseReason.MESSAGE_TOO_BIG, "")
+            raise Gone("a message was too long")
+        self._pieces.append(event.data)
+        if event.message_finished:
+            pieces, self._pieces, self._length = self._pieces, [], 0
+            whole: Any = pieces[0] if len(pieces) == 1 else type(pieces[0])().join(pieces)  # type: ignore[arg-type]
+            self._messages.append(whole if isinstance(whole, str) else bytes(whole))
+
+    async def _send(self, event: Any) -> None:
+        async with self._sending:
+            if self._torn:
+                raise Gone("the connection is torn")
+            try:
+                data = self._connection.send(event)
+            except LocalProtocolError as error:
+                raise Gone("it is closing") from error
+            self._torn = True
+            try:
+                await self._stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise Gone("the connection broke") from error
+            self._torn = False
+
+
+Serve = Callable[[WebSocket], Awaitable[None]]
+
+
+class Handover:
+    """How the app of a websocket leaves it to its connection: it accepts, names who serves, and returns."""
+
+    def __init__(self) -> None:
+        self._serve: Serve | None = None
+        self._context: Mapping[str, Any] = {}
+
+    @property
+    def is_wanted(self) -> bool:
+        return self._serve is not None
+
+    def to(self, serve: Serve) -> None:
+        """`serve` runs once the app has returned, and the connection is closed when it does."""
+        self._serve = serve
+        self._context = structlog.contextvars.get_contextvars()
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """By the connection's own task, which logs from here on under the ids of the request."""
+        assert self._serve is not None
+        structlog.contextvars.bind_contextvars(**self._context)
+        await self._serve(websocket)
