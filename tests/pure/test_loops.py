@@ -21,6 +21,7 @@ from orchestrator.links.registry import Registry
 from orchestrator.loops.held import sync_held
 from orchestrator.loops.nodes import NodeSync
 from orchestrator.loops.reap import Reaper
+from orchestrator.loops.renew import Renewals
 
 NODE = NodeId(uuid4())
 ENABLED = NodeSettings(
@@ -146,3 +147,60 @@ async def test_what_welcome_kills_holds_its_slot_until_the_node_says_that_it_has
     opened = link.open()
     assert opened is not None
     assert opened.free == 4
+
+
+class PlayedRenewals:
+    def __init__(self) -> None:
+        self.commits: list[dict[NodeId, LinkId]] = []
+        self.away = False
+        self.not_mine: dict[NodeId, LinkId | None] = {}
+
+    async def renew(self, beats: Sequence[tuple[NodeId, LinkId]]) -> dict[NodeId, LinkId | None]:
+        if self.away:
+            raise DatabaseAway("no commit")
+        self.commits.append(dict(beats))
+        return self.not_mine
+
+
+async def test_heartbeats_heard_together_are_one_commit(autojump_clock: trio.testing.MockClock) -> None:
+    del autojump_clock
+    played, told = PlayedRenewals(), list[float]()
+    renewals = Renewals(played, Registry(), lambda: told.append(trio.current_time()), gather_seconds=0.2)  # type: ignore[arg-type]
+    beats = {NodeId(uuid4()): LinkId(uuid4()) for _ in range(3)}
+    for node, link in beats.items():
+        renewals.heard(node, link)
+        renewals.heard(node, link)
+    await renewals.renew()
+    assert played.commits == [beats]
+    assert len(told) == 1
+    await renewals.renew()
+    assert played.commits == [beats]
+
+
+async def test_heartbeats_wait_for_a_database_that_is_away(autojump_clock: trio.testing.MockClock) -> None:
+    del autojump_clock
+    played, poked = PlayedRenewals(), list[bool]()
+    renewals = Renewals(played, Registry(), lambda: None, gather_seconds=0.2)  # type: ignore[arg-type]
+    renewals.poke = lambda: poked.append(True)
+    old, new = LinkId(uuid4()), LinkId(uuid4())
+    played.away = True
+    renewals.heard(NODE, old)
+    with pytest.raises(DatabaseAway):
+        await renewals.renew()
+    renewals.heard(NODE, new)  # the node has dialled again meanwhile
+    played.away = False
+    await renewals.renew()
+    assert played.commits == [{NODE: new}]
+    assert poked == [True]
+
+
+async def test_a_heartbeat_for_a_node_that_is_anothers_ends_its_link(autojump_clock: trio.testing.MockClock) -> None:
+    del autojump_clock
+    played = PlayedRenewals()
+    registry, link, _ = linked()
+    renewals = Renewals(played, registry, lambda: None, gather_seconds=0.2)  # type: ignore[arg-type]
+    played.not_mine = {NODE: LinkId(uuid4())}
+    renewals.heard(NODE, link.link_id)
+    await renewals.renew()
+    assert link.closing is not None
+    assert link.closing.code == CloseCode.TAKEN_OVER

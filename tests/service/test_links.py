@@ -76,14 +76,12 @@ async def test_hello_keeps_resends_and_kills(db: Database) -> None:
 async def test_a_lease_ends_only_on_the_counter_that_was_watched(db: Database) -> None:
     plane, node, link, _ = await one_running(db)
     counter = (await plane.links.counters())[node]
-    assert await plane.links.renew([(node, link.link_id)]) == [True]
+    assert await plane.links.renew([(node, link.link_id)]) == {}
     assert await plane.links.expire(node, counter) is None
     assert await plane.one("SELECT status FROM jobs") == "running"
     assert await plane.links.expire(node, counter + 1) == 1
     assert await plane.one("SELECT outcome FROM job_attempts") == "lost"
-    [answer] = await plane.links.renew([(node, link.link_id)])
-    assert isinstance(answer, LinkLost)
-    assert answer.other is None
+    assert await plane.links.renew([(node, link.link_id)]) == {node: None}
 
 
 async def test_hello_against_the_reaper_is_decided_once(db: Database) -> None:

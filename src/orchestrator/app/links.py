@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from orchestrator.app.clock import new_id, now
-from orchestrator.app.reports import LinkLost
 from orchestrator.domain.ability import ability_of, sandbox_allowed
 from orchestrator.domain.attempts import AttemptRow, End, end_attempt
 from orchestrator.domain.dispatch import Held
@@ -129,10 +128,8 @@ class Links:
         await self._db.transact(work)
         reach("control_plane.close.after_commit")
 
-    async def renew(self, beats: Sequence[tuple[NodeId, LinkId]]) -> list[bool | Exception]:
-        """Commits a heartbeat of each; a LinkLost for the nodes that are another link's by now, or nobody's."""
-        if not beats:
-            return []
+    async def renew(self, beats: Sequence[tuple[NodeId, LinkId]]) -> dict[NodeId, LinkId | None]:
+        """Commits a heartbeat of each; answers the nodes that are another link's by now, or nobody's."""
 
         async def work(conn: Connection) -> set[NodeId]:
             return await links.renew(conn, beats)
@@ -145,8 +142,7 @@ class Links:
         async def ask(conn: Connection) -> dict[NodeId, LinkId | None]:
             return await links.hold_mine(conn, lost)
 
-        not_mine = await self._db.read(ask) if lost else {}
-        return [LinkLost(not_mine[node]) if node in not_mine else True for node, _ in beats]
+        return await self._db.read(ask) if lost else {}
 
     async def probe(self) -> None:
         await self._db.transact(links.probe)

@@ -16,15 +16,12 @@ class Submits(Protocol):
     async def submit(self, item: Report) -> Judged: ...
 
 
-class Renews(Protocol):
-    async def submit(self, item: tuple[NodeId, LinkId]) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
 class LinkService:
     links: Links
     reports: Submits
-    beats: Renews
+    heard: Callable[[NodeId, LinkId], None]
+    """Notes a heartbeat; that it renews the lease is committed soon, and nobody waits for it."""
     registry: Registry
     heartbeat_seconds: float
     came: Callable[[], None]

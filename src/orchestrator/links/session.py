@@ -51,8 +51,6 @@ class Session:
         self._changed = _Bell()
         self._writer = _Child(self._write, self._changed)
         self._reporter = _Child(self._report, self._changed)
-        self._renewer = _Child(self._renew, self._changed)
-        self._beat = False
 
     async def run(self) -> None:
         takeover = await self._take_over()
@@ -94,7 +92,7 @@ class Session:
             nursery.start_soon(self._read)
             try:
                 while self._link.closing is None:
-                    for child in (self._writer, self._reporter, self._renewer):
+                    for child in (self._writer, self._reporter):
                         child.start_if_wanted(nursery)
                     await self._changed.wait_rung()
                 raise self._link.closing
@@ -187,8 +185,7 @@ class Session:
 
     async def _heartbeat(self, beat: messages.Heartbeat) -> None:
         self._link.send(HEARTBEAT)
-        self._beat = True
-        self._renewer.want()
+        self._service.heard(self._node_id, self._link.link_id)
         at = now()
         room_before = self._link.room_now()
         silence = self._link.heartbeat(beat)
@@ -240,14 +237,6 @@ class Session:
             self._link.send(messages.Ack(spool_id=self._hello.spool_id, position=position + 1))
         if judged.gap is not None:
             raise LinkClose(CloseCode.TRY_ANOTHER, f"a gap in the output: {judged.gap}")
-
-    async def _renew(self) -> None:
-        while self._beat:
-            self._beat = False
-            try:
-                await self._service.beats.submit((self._node_id, self._link.link_id))
-            except LinkLost as error:
-                raise lost(error.other) from error
 
 
 class _Bell:

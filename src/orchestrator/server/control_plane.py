@@ -1,7 +1,7 @@
 """The control-plane: one app with the links, and the loops behind it."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
@@ -16,7 +16,6 @@ from orchestrator.app.links import Links
 from orchestrator.app.reports import Judged, Report, Reports
 from orchestrator.app.retention import Retention
 from orchestrator.config import Settings
-from orchestrator.domain.ids import LinkId, NodeId
 from orchestrator.links.close import LinkClose
 from orchestrator.links.registry import Registry
 from orchestrator.links.service import LinkService
@@ -28,6 +27,7 @@ from orchestrator.loops.nodes import NodeSync
 from orchestrator.loops.overdue import end_overdue
 from orchestrator.loops.reap import Reaper
 from orchestrator.loops.reconciler import Reconciler
+from orchestrator.loops.renew import Renewals
 from orchestrator.server.common import http_limits
 from orchestrator.server.control_plane_app import build_app
 from orchestrator.store.batch import Batcher
@@ -40,8 +40,7 @@ POLL_SECONDS = 5.0
 RETENTION_SECONDS = 3600.0
 HAND_BACK_SECONDS = 4.0
 GATHERED = 0.02
-"""Of a heartbeat: so long renewals are gathered for one commit. Nobody waits for one, and a lease is three at least."""
-Beat = tuple[NodeId, LinkId]
+"""Of a heartbeat: so long renewals are gathered for one commit."""
 
 
 async def serve_control_plane(
@@ -63,18 +62,12 @@ async def serve_control_plane(
         Reports(db).write, weigh=lambda report: report.weight, when_away="keep", name="reports"
     )
 
-    async def renew(beats: Sequence[Beat]) -> list[bool | Exception]:
-        answers = await links.renew(beats)
-        contact.succeeded()
-        return answers
-
-    beats: Batcher[Beat, bool] = Batcher(
-        renew, most=2000, room=20_000, when_away="keep", gather_seconds=GATHERED * heartbeat, name="heartbeats"
-    )
+    renewals = Renewals(links, registry, contact.succeeded, gather_seconds=GATHERED * heartbeat)
     reaper = Reaper(links, lease_seconds=settings.node_lease_seconds, heartbeat_seconds=heartbeat)
     sync = NodeSync(links, registry, lambda: loops["dispatch"].poke())
     loops = {
         "dispatch": Reconciler("dispatch", partial(dispatch, queue, registry), period=POLL_SECONDS),
+        "renew": Reconciler("renew", renewals.renew, period=heartbeat),
         "held": Reconciler("held", partial(sync_held, links, registry), period=POLL_SECONDS),
         "due": Reconciler("due", partial(promote_due, queue), period=POLL_SECONDS),
         "nodes": Reconciler("nodes", sync.sync, period=6 * POLL_SECONDS),
@@ -84,11 +77,15 @@ async def serve_control_plane(
         "reap": Reconciler("reap", reaper.reap, period=heartbeat / 3),
     }
 
+    renewals.poke = loops["renew"].poke
+
     def link_came() -> None:
         for name in ("dispatch", "held", "nodes"):
             loops[name].poke()
 
-    service = partial(LinkService, links, reports, beats, registry, heartbeat, link_came, loops["dispatch"].poke)
+    service = partial(
+        LinkService, links, reports, renewals.heard, registry, heartbeat, link_came, loops["dispatch"].poke
+    )
     app = build_app(settings, db, registry, service)
     bells: dict[str, Callable[[], None]] = {
         "cynode_queue": loops["dispatch"].poke,
@@ -98,7 +95,6 @@ async def serve_control_plane(
     }
     async with trio.open_nursery() as background:
         await background.start(reports.run)
-        await background.start(beats.run)
         background.start_soon(listen, dsn, bells)
         await background.start(contact.run)
         for loop in loops.values():

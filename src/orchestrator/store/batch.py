@@ -1,5 +1,4 @@
-"""Group commit: what arrives while a write is under way leaves together with the next one, and what somebody waits for
-never on a timer.
+"""Group commit: what arrives while a write is under way leaves together with the next one. Never on a timer.
 
 Each waiter is released after its own item is durable, with its own answer or its own error.
 """
@@ -30,8 +29,6 @@ class Batcher(Generic[Item, Answer]):
     alone. While the database is away, `keep` goes on trying (so `write` must bear to be repeated after a commit whose
     answer was lost), and `fail` tells the waiters. What `keep` tried twice in vain it tries in halves: perhaps it is
     more than can be written in the time that there is. Another error is a bug: it ends `run`.
-
-    `gather_seconds` is for what nobody waits for: so long a batch stays open after its first item.
     """
 
     def __init__(
@@ -44,7 +41,6 @@ class Batcher(Generic[Item, Answer]):
         room_weight: int = 32 << 20,
         weigh: Callable[[Item], int] = lambda _item: 1,
         when_away: Literal["keep", "fail"] = "fail",
-        gather_seconds: float = 0.0,
         name: str = "batch",
     ) -> None:
         self._write = write
@@ -52,7 +48,6 @@ class Batcher(Generic[Item, Answer]):
         self._room = _Measure(room, room_weight)
         self._weigh = weigh
         self._when_away = when_away
-        self._gather_seconds = gather_seconds
         self._outage = _Outage(name)
         self._door = trio.Lock()
         self._queue: deque[_Entry[Item, Answer]] = deque()
@@ -84,10 +79,6 @@ class Batcher(Generic[Item, Answer]):
             while True:
                 while not self._queue:
                     await self._wait_for_change()
-                if self._gather_seconds:
-                    await trio.sleep(self._gather_seconds)
-                    if not self._queue:  # withdrawn meanwhile
-                        continue
                 batch = self._take()
                 await self._settle(batch)
         finally:
