@@ -193,8 +193,8 @@ class Session:
         found += [(None, NotListed(ref, at)) for ref in silence.gone]
         await self._tell(found)
         if silence.resend:
-            again = await self._service.links.recheck(self._node_id, self._link.link_id, silence.resend)
-            self._link.give(again)
+            with suppress(DatabaseAway):  # asked again after two more heartbeats
+                self._link.give(await self._service.links.recheck(self._node_id, self._link.link_id, silence.resend))
         if self._link.room_now() > room_before:
             self._service.changed()
 
