@@ -38,6 +38,7 @@ class Row:
 
     @property
     def met(self) -> bool:
+        """Without an aim there is nothing to miss."""
         bounds = [
             (self.p50, self.aim.p50, False),
             (self.p99, self.aim.p99, False),
@@ -45,7 +46,9 @@ class Row:
             (self.value, self.aim.least, True),
         ]
         checked = [(found, bound, least) for found, bound, least in bounds if bound is not None]
-        if not checked or any(found is None for found, _, _ in checked):
+        if not checked:
+            return bool(self.value is not None or self.p50 is not None)
+        if any(found is None for found, _, _ in checked):
             return False
         return all(found >= bound if least else found <= bound for found, bound, least in checked)  # type: ignore[operator]
 
@@ -96,7 +99,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     measured = " / ".join(_show(found) for name in FIGURES if (found := getattr(row, name)) is not None)
     aim = ", ".join(_aim(name, bound) for name, bound in row.aim.as_json().items())
     limit = ", ".join(f"{name} {_show(found)}" for name, found in row.limit.items())
-    return row.id, row.unit, measured or "–", aim, limit, "met" if row.met else "missed"
+    return row.id, row.unit, measured or "–", aim, limit, "missed" if not row.met else "met" if aim else ""
 
 
 def _aim(name: str, bound: float) -> str:

@@ -3,6 +3,7 @@
 from bench.rows import (
     bubblewrap_throughput,
     claim_cost,
+    costs,
     idle_dispatch,
     idle_roundtrip,
     link_storm,
@@ -32,4 +33,5 @@ MODULES = (
     memory,
     start,
     link_storm,
+    costs,
 )
