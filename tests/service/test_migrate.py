@@ -11,12 +11,11 @@ import trio
 
 from orchestrator.domain.errors import Conflict, DatabaseAway
 from orchestrator.store.db import open_database
-from orchestrator.store.migrate import (
+from orchestrator.store.migrate import migrate_down, migrate_up
+from orchestrator.store.schema import (
     CODE_VERSION,
     SchemaStatus,
     find_migrations,
-    migrate_down,
-    migrate_up,
     migration_names,
     min_code_of,
     schema_fits,

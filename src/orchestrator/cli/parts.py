@@ -42,17 +42,17 @@ def serve_with_workers(file: Path | None, workers: int) -> None:
 
 def migrate(direction: str, file: Path | None) -> str:
     with _faults():
-        from orchestrator import server
+        from orchestrator.server import maintenance
 
-        return server.migrate(load(file), direction)
+        return maintenance.migrate(load(file), direction)
 
 
 def create_first_admin(handle: str, password: str) -> str:
     """Its handle as stored."""
     with _faults():
-        from orchestrator import server
+        from orchestrator.server import maintenance
 
-        return server.create_first_admin(load(None), handle, password)
+        return maintenance.create_first_admin(load(None), handle, password)
 
 
 def describe(services: "tuple[Service, ...]", file: Path | None) -> tuple[list[tuple[str, str]], list[str]]:

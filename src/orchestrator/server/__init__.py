@@ -2,7 +2,7 @@
 
 from orchestrator.api.serve import CannotListen
 from orchestrator.domain.errors import AppError, Conflict, DatabaseAway
-from orchestrator.server.run import create_first_admin, migrate, serve, serve_with_workers
+from orchestrator.server.run import serve, serve_with_workers
 
 # The errors are what the command line must tell apart; it imports no other layer.
 __all__ = [
@@ -10,8 +10,6 @@ __all__ = [
     "CannotListen",
     "Conflict",
     "DatabaseAway",
-    "create_first_admin",
-    "migrate",
     "serve",
     "serve_with_workers",
 ]

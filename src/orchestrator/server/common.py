@@ -6,7 +6,7 @@ from orchestrator.api.limits import Limits
 from orchestrator.app.tokens import Lives, Tokens
 from orchestrator.config import Settings
 from orchestrator.store.db import Connection, Database
-from orchestrator.store.migrate import schema_fits
+from orchestrator.store.schema import schema_fits
 
 
 def http_limits(settings: Settings) -> Limits:

@@ -1,4 +1,4 @@
-"""What the command line starts: one service, a migration, a first admin."""
+"""Runs one service until it is told to stop."""
 
 import logging
 import signal
@@ -9,17 +9,13 @@ from typing import Any
 import trio
 
 from orchestrator.api.serve import open_shared_sockets
-from orchestrator.app.passwords import Passwords
-from orchestrator.app.users import Change, NewUser, Users
 from orchestrator.config import NO_DATABASE_URL, BadSettings, Service, Settings, require_sound
 from orchestrator.domain.errors import Invalid
-from orchestrator.domain.users import Role
 from orchestrator.observe import set_up_logs
 from orchestrator.server.control_plane import serve_control_plane
 from orchestrator.server.user_gateway import serve_user_gateway
 from orchestrator.server.workers import supervise
-from orchestrator.store.db import Connection, Database, open_database
-from orchestrator.store.migrate import migrate_down, migrate_up, schema_status
+from orchestrator.store.db import open_database
 
 log = logging.getLogger(__name__)
 
@@ -75,42 +71,3 @@ def dsn_of(settings: Settings) -> str:
     if settings.database_url is None:
         raise BadSettings([NO_DATABASE_URL])
     return str(settings.database_url)
-
-
-def migrate(settings: Settings, direction: str) -> str:
-    """`up`, `down` (one step) or `status`; what was done, in words."""
-    dsn = dsn_of(settings)
-    if direction == "status":
-        return _once(dsn, _status)
-    done = trio.run(migrate_up if direction == "up" else migrate_down, dsn)
-    if not done:
-        return "Nothing to do."
-    verb = "Applied" if direction == "up" else "Took back"
-    return "\n".join(f"{verb} {name}." for name in done)
-
-
-async def _status(db: Database) -> str:
-    async def work(conn: Connection) -> str:
-        status = await schema_status(conn)
-        lines = [f"applied  {name}" for name in status.applied] + [f"missing  {name}" for name in status.pending]
-        return "\n".join(lines)
-
-    return await db.read(work)
-
-
-def create_first_admin(settings: Settings, handle: str, password: str) -> str:
-    """For whoever holds the database: makes an admin without being one. Answers the handle as stored."""
-
-    async def make(db: Database) -> str:
-        wanted = NewUser(handle, password, roles=frozenset({Role.ADMIN}))
-        return (await Users(db, Passwords()).create(wanted, Change(None))).handle
-
-    return _once(dsn_of(settings), make)
-
-
-def _once(dsn: str, what: Callable[[Database], Awaitable[str]]) -> str:
-    async def main() -> str:
-        async with open_database(dsn, pool_size=2) as db:
-            return await what(db)
-
-    return trio.run(main)
