@@ -21,7 +21,7 @@ def main() -> int:
     given = parser.parse_args()
     logging.basicConfig(level=logging.CRITICAL)
     if given.what == "check":
-        return check(given.only)
+        return check(given.only, given.seed)
     first = given.seed if given.seed is not None else random.randrange(1, 1_000_000)
     return max(_one(seed, given.jobs, given.keep) for seed in range(first, first + given.runs))
 

@@ -93,16 +93,16 @@ class Faults:
 
     async def _deaf(self, blow: Blow) -> bool:
         wire = self._world.wires[blow.target]
-        wire.deaf = True
+        wire.deaf += 1
         await trio.sleep(blow.seconds)
-        wire.deaf = False
+        wire.deaf -= 1
         return True
 
     async def _dumb(self, blow: Blow) -> bool:
         wire = self._world.wires[blow.target]
-        wire.dumb = True
+        wire.dumb += 1
         await trio.sleep(blow.seconds)
-        wire.dumb = False
+        wire.dumb -= 1
         return True
 
     async def _deaf_kill(self, blow: Blow) -> bool:
@@ -111,11 +111,30 @@ class Faults:
         if process is None:
             return False
         wire = self._world.wires[blow.target]
-        wire.deaf = True
+        wire.deaf += 1
         await trio.sleep((0.3 + blow.strength) * HEARTBEAT)
         await process.kill()
         wire.cut()
-        wire.deaf = False
+        wire.deaf -= 1
+        await trio.sleep(min(blow.seconds, LEASE / 8))
+        process.start()
+        process.busy = False
+        return True
+
+    async def _frozen_kill(self, blow: Blow) -> bool:
+        """A control-plane is killed while its commits stand still: what it has said by then is said without them."""
+        process, database = self._take(blow.target), self._world.database
+        if process is None:
+            return False
+        if database.busy:
+            process.busy = False
+            return False
+        database.busy = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.freeze, HEARTBEAT)
+            await trio.sleep((0.2 + 0.6 * blow.strength) * HEARTBEAT)
+            await process.kill()
+        database.busy = False
         await trio.sleep(min(blow.seconds, LEASE / 8))
         process.start()
         process.busy = False
@@ -123,11 +142,11 @@ class Faults:
 
     async def _repeat(self, blow: Blow) -> bool:
         wire = self._world.wires[blow.target]
-        wire.repeat = True
+        wire.repeat += 1
         await trio.sleep(blow.seconds / 2)
         wire.cut()  # so that there is a hello, after which old messages come once more
         await trio.sleep(blow.seconds / 2 + HEARTBEAT)
-        wire.repeat = False
+        wire.repeat -= 1
         return True
 
     async def _disk(self, blow: Blow) -> bool:

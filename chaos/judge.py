@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from chaos.evidence import Evidence
@@ -13,8 +14,17 @@ KILL_GRACE = 5.0
 NODE_FAULTS = ("node_lost", "handed_back", "sandbox_start", "spool_full", "node_error", "image_pull")
 
 
-def judge(found: Evidence) -> list[str]:
-    return [f"{rule.__name__}: {what}" for rule in RULES for what in rule(found)]
+@dataclass(frozen=True)
+class Finding:
+    rule: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.what}"
+
+
+def judge(found: Evidence) -> list[Finding]:
+    return [Finding(rule.__name__, what) for rule in RULES for what in rule(found)]
 
 
 def every_job_is_terminal(found: Evidence) -> Iterator[str]:

@@ -21,7 +21,7 @@ KINDS: dict[Kind, int] = {
     "sandboxed": 2,
     "long": 2,
 }
-Fault = Literal["kill", "stop", "cut", "delay", "deaf", "dumb", "deaf_kill", "repeat", "disk", "clock"]
+Fault = Literal["kill", "stop", "cut", "delay", "deaf", "dumb", "deaf_kill", "repeat", "disk", "clock", "frozen_kill"]
 FAULTS: dict[Fault, int] = {
     "kill": 6,
     "stop": 4,
@@ -36,11 +36,14 @@ FAULTS: dict[Fault, int] = {
 }
 NODES = ("n1", "n2", "n3")
 FULL_DISK_NODE = "n3"
-SERVERS = ("control-1", "control-2", "gateway")
+CONTROL_PLANES = ("control-1", "control-2")
+SERVERS = (*CONTROL_PLANES, "gateway")
 DATABASE = "postgres"
 
 HEARTBEAT = 1.0
 LEASE = 4.0
+OFTEN = (0.3, 1.8)
+LONG_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,21 @@ class Blow:
 
 
 @dataclass(frozen=True)
+class Focus:
+    """A mix that brings one rule to bear: these faults and jobs alone, by their weights."""
+
+    faults: Mapping[Fault, int]
+    kinds: Mapping[Kind, int]
+    pause: tuple[float, float] = OFTEN
+    """Least and most seconds before each fault."""
+    long_share: float = LONG_SHARE
+    """Of the faults, those that outlast a lease."""
+
+
+USUAL = Focus(FAULTS, KINDS)
+
+
+@dataclass(frozen=True)
 class Plan:
     seed: int
     seconds: float
@@ -82,33 +100,29 @@ class Plan:
     blows: list[Blow] = field(default_factory=list)
 
 
-def make_plan(
-    seed: int, jobs: int, faults: Mapping[Fault, int] | None = None, kinds: Mapping[Kind, int] | None = None
-) -> Plan:
-    """`faults` and `kinds` give some of them other weights than usual."""
+def make_plan(seed: int, jobs: int, focus: Focus = USUAL) -> Plan:
     chance = random.Random(seed)
     seconds = min(400.0, 20.0 + 0.5 * jobs)
     plan = Plan(seed, seconds)
-    mix = KINDS | dict(kinds or {})
+    mix = dict(focus.kinds)
     for number in range(jobs):
         kind = list(mix)[number] if number < len(mix) else chance.choices(list(mix), list(mix.values()))[0]
         plan.jobs.append(
             Job(number, kind, chance.uniform(0, 0.85 * seconds), chance.uniform(0.5, 7), chance.uniform(0, 4))
         )
     plan.jobs.sort(key=lambda job: job.at)
-    weights = FAULTS | dict(faults or {})
     at = 0.0
     while at < seconds:
-        blow = _blow(chance, weights)
+        blow = _blow(chance, focus)
         plan.blows.append(blow)
         at += blow.pause
     return plan
 
 
-def _blow(chance: random.Random, weights: dict[Fault, int]) -> Blow:
-    fault = chance.choices(list(weights), list(weights.values()))[0]
-    pause, strength = chance.uniform(0.3, 1.8), chance.random()
-    long = chance.random() < 0.3
+def _blow(chance: random.Random, focus: Focus) -> Blow:
+    fault = chance.choices(list(focus.faults), list(focus.faults.values()))[0]
+    pause, strength = chance.uniform(*focus.pause), chance.random()
+    long = chance.random() < focus.long_share
     seconds = chance.uniform(LEASE + 1.5, LEASE + 4) if long else chance.uniform(0.2, 0.6 * LEASE)
     if fault in ("kill", "stop"):
         target = chance.choice([*NODES, *SERVERS, DATABASE])
@@ -116,6 +130,8 @@ def _blow(chance: random.Random, weights: dict[Fault, int]) -> Blow:
         target = chance.choice([*NODES, *SERVERS])
     elif fault == "disk":
         target = FULL_DISK_NODE
+    elif fault == "frozen_kill":
+        target = chance.choice(CONTROL_PLANES)
     else:
         target = chance.choice(NODES)
     return Blow(pause, fault, target, seconds, strength)

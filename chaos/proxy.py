@@ -36,15 +36,15 @@ class Seen:
 
 @dataclass
 class Wire:
-    """Of one node; the flags are set and cleared by faults."""
+    """Of one node; faults say what it does, and several that are under way at once are counted."""
 
     node: str
     delay: float = 0.0
-    deaf: bool = False
+    deaf: int = 0
     """What the node sends is swallowed."""
-    dumb: bool = False
+    dumb: int = 0
     """What is sent to the node is swallowed."""
-    repeat: bool = False
+    repeat: int = 0
     refuse: bool = False
     seen: Seen = field(default_factory=Seen)
     _cutters: "set[_Connection]" = field(default_factory=set)
@@ -57,7 +57,7 @@ class Wire:
             connection.cut_after(after_bytes)
 
     def heal(self) -> None:
-        self.delay, self.deaf, self.dumb, self.repeat, self.refuse = 0.0, False, False, False, False
+        self.delay, self.deaf, self.dumb, self.repeat, self.refuse = 0.0, 0, 0, 0, False
 
     async def listen(self, upstream: int, *, task_status: trio.TaskStatus[int]) -> None:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -130,8 +130,8 @@ class _Connection:
     async def run(self) -> None:
         with self._scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._pass, self._client, self._server, self._up, lambda: self._wire.deaf)
-                nursery.start_soon(self._pass, self._server, self._client, self._down, lambda: self._wire.dumb)
+                nursery.start_soon(self._pass, self._client, self._server, self._up, lambda: bool(self._wire.deaf))
+                nursery.start_soon(self._pass, self._server, self._client, self._down, lambda: bool(self._wire.dumb))
         for stream in (self._client, self._server):  # both ends see a reset, not a polite end
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 

@@ -11,7 +11,7 @@ import trio
 from chaos.client import Client
 from chaos.evidence import SESSIONS, Evidence, collect, left_on_nodes
 from chaos.faults import Faults, keep_up
-from chaos.judge import judge
+from chaos.judge import Finding, judge
 from chaos.plan import NODES, Plan
 from chaos.processes import until
 from chaos.tally import tally
@@ -27,7 +27,7 @@ OPEN_TASKS = "SELECT count(*) AS open FROM tasks WHERE NOT closed"
 
 @dataclass(frozen=True)
 class Verdict:
-    findings: list[str]
+    findings: list[Finding]
     table: str
     folder: Path
 
@@ -59,7 +59,7 @@ async def _run(plan: Plan, folder: Path, planted: str | None) -> Verdict:
         left = await _settle(world, QUIET_SECONDS / 3 if planted else QUIET_SECONDS)
         found: Evidence = await collect(world, plan, client.promised, left)
         findings = judge(found)
-        (folder / "findings").write_text("\n".join(findings) + "\n")
+        (folder / "findings").write_text("\n".join(map(str, findings)) + "\n")
         return Verdict(findings, tally(found, faults.dealt, trio.current_time() - began), folder)
 
 

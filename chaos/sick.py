@@ -5,24 +5,20 @@ import runpy
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 
 def fence_dropped() -> None:
-    """A result counts whenever it comes."""
+    """A result counts whenever it comes, also beside that of a later attempt."""
     from orchestrator.domain import reports
-    from orchestrator.domain.states import JobStatus
 
     after_end = reports._after_end
 
     def counted(row: Any, fact: Any) -> Any:
         if not isinstance(fact, reports.Finished):
             return after_end(row, fact)
-        row.outcome, row.exit_code, row.ended_at = fact.outcome, fact.exit_code, fact.at
-        row.stopped_at = fact.at
-        job = row.job
-        if not job.status.is_ended and fact.outcome == "completed":
-            job.changed, job.status, job.ended_at, job.not_before = True, JobStatus.COMPLETED, fact.at, None
+        row.outcome, row.exit_code, row.ended_at, row.stopped_at = fact.outcome, fact.exit_code, fact.at, fact.at
         return reports.Verdict.APPLIED, ""
 
     reports._after_end = counted
@@ -58,7 +54,10 @@ def overlap_not_trimmed() -> None:
 
 
 def spool_not_synced() -> None:
-    """What is written stays in memory, as in a disk's cache, and reaches the file a while later; kill -9 loses it."""
+    """A sync does nothing: what is written stays in memory, as in a disk's cache, and reaches the file a while later.
+
+    kill -9 alone would lose nothing, since the kernel keeps what was written; here it loses what a power cut would.
+    """
     from node_agent import spool_files
 
     memory: dict[int, Any] = {}
@@ -68,18 +67,16 @@ def spool_not_synced() -> None:
         disk = segment.fd
         segment.fd = os.memfd_create("spool")
         os.pwrite(segment.fd, segment.path.read_bytes(), 0)
-        memory[segment.fd] = disk
+        memory[os.dup(segment.fd)] = disk  # a number of its own: the agent may close the other and use it anew
         return segment
 
     def write_back() -> None:
         while True:
             threading.Event().wait(3)
             for cached, disk in list(memory.items()):
-                try:
-                    size = os.fstat(cached).st_size
+                size = os.fstat(cached).st_size
+                with suppress(OSError):  # a full disk
                     os.pwrite(disk, os.pread(cached, size, 0), 0)
-                except OSError:
-                    memory.pop(cached, None)
 
     real_create = spool_files.create_segment  # type: ignore[attr-defined]
     spool_files.create_segment = create  # type: ignore[attr-defined, assignment]

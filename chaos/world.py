@@ -12,7 +12,7 @@ import trio
 
 from chaos.database import PostgreSQL, open_database
 from chaos.plan import FULL_DISK_NODE, HEARTBEAT, LEASE, NODES, SERVERS
-from chaos.processes import Process, module
+from chaos.processes import ROOT, Process, module
 from chaos.proxy import Wire
 from chaos.small_disk import SmallDisk, small_disk
 from node_agent.status import ask
@@ -129,5 +129,7 @@ class _Maker:
             "NODE_ALLOW_PROCESS": "1",
         }
         planted = self._planted if self._planted in PLANTED_IN_NODE else None
+        if planted:  # to find the fault where the namespace has another working folder
+            environment["PYTHONPATH"] = str(ROOT)
         wrap = small.enter if small else ()
         return Process(name, module("node_agent", "run", planted=planted), environment, self.folder, wrap)
