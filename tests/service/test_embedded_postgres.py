@@ -15,7 +15,7 @@ import trio
 from orchestrator.local.pg_binaries import Account, find_binaries
 from orchestrator.local.postgres import open_postgres
 from orchestrator.local.state import CannotStart, open_state
-from postgres_fixture import open_folder, run_sql
+from postgres_fixture import in_memory, open_folder, run_sql
 
 HOLDER = """
 import sys, time
@@ -36,7 +36,7 @@ trio.run(main)
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    with open_folder() as folder:
+    with open_folder(in_memory()) as folder:
         yield folder / "a state folder"
 
 

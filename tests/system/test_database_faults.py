@@ -12,7 +12,7 @@ import trio
 from orchestrator.local.postgres import open_postgres
 from orchestrator.local.state import open_state
 from orchestrator.store.migrate import migrate_up
-from postgres_fixture import open_folder
+from postgres_fixture import in_memory, open_folder
 from world import World, open_world, until
 
 TASKS = 60
@@ -20,7 +20,7 @@ TASKS = 60
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    with open_folder() as folder:
+    with open_folder(in_memory()) as folder:
         yield folder / "database"
 
 

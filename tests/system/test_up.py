@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trio
 
-from postgres_fixture import open_folder
+from postgres_fixture import in_memory, open_folder
 from real_process import Process, Processes, is_alive, open_processes, wait_gone
 from world import BIN, Gate
 
@@ -89,7 +89,7 @@ def node_of(parent: int) -> int:
 
 @pytest.fixture
 async def up() -> AsyncIterator[Up]:
-    with open_folder() as folder:
+    with open_folder(in_memory()) as folder:
         async with open_processes() as processes:
             yield Up(folder, processes)
 
