@@ -14,7 +14,7 @@ from node_agent.sandbox.folder import folder_of, remove_folder
 from node_agent.sandbox.noop import NoopRuntime
 from node_agent.sandbox.process import Command, Processes
 from node_agent.sandbox.runtime import Runtime, Stop
-from node_agent.sandbox.spec import NodeFault, PreparedInVain
+from node_agent.sandbox.spec import Limits, NodeFault, PreparedInVain
 from sandbox_world import IMAGE, SandboxWorld, Seen, commands, processes_with, script
 
 everywhere = pytest.mark.parametrize("runtime", ["podman", "bubblewrap", "process"], indirect=True)
@@ -174,6 +174,17 @@ async def test_sandbox_that_cannot_start(bubblewrap: BubblewrapRuntime, world: S
     false = replace(bubblewrap, program="/bin/false")
     ending, _ = await world.run(false, script("true"))
     assert (ending.started, ending.error) == (False, "sandbox_start: no reason was given")
+
+
+@pytest.mark.parametrize("runtime", ["bubblewrap", "process"], indirect=True)
+@pytest.mark.parametrize("limits", [Limits(), Limits(pids=100)], ids=["at once", "let in"])
+async def test_what_starts_a_job_leaves_no_trace_in_it(runtime: Runtime, world: SandboxWorld, limits: Limits) -> None:
+    _, seen = await world.run(runtime, script("ls -l /proc/$$/fd", limits=limits))
+    open_there = {line.split()[-3]: line.split()[-1] for line in seen.text.splitlines()[1:]}
+    assert open_there.keys() <= {"0", "1", "2", "10"}  # 10 is the shell's, on its own script
+    assert open_there["0"] == "/dev/null"
+    ending, seen = await world.run(runtime, script("#!/no/such/interpreter", limits=limits))
+    assert (ending.outcome, ending.exit_code, ending.started) == ("failed", 127, True)
 
 
 async def test_image_that_is_not_here(podman: ContainerRuntime, world: SandboxWorld) -> None:
