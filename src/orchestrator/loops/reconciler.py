@@ -39,7 +39,7 @@ class Reconciler:
                     log.warning("%s waits for the database: %s", self._name, error)
                 away = True
                 await trio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                pause = min(2 * pause, LONGEST_PAUSE, self._period)
                 continue
             if away:
                 log.info("%s: the database is back", self._name)
