@@ -14,6 +14,7 @@ import trio
 ROOT = Path(__file__).resolve().parent.parent
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 STOP_SECONDS = 10.0
+STARTED = "--- started"
 
 
 def uptime() -> float:
@@ -69,7 +70,7 @@ class Process:
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
         with self.log.open("ab") as out:
-            out.write(b"--- started\n")
+            out.write(f"{STARTED}\n".encode())
             out.flush()
             self._popen = subprocess.Popen(
                 [*self.wrap, *self.command],
@@ -104,6 +105,10 @@ class Process:
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - 2000))
             return b"No space left on device; make room" in log.read().rstrip().rpartition(b"\n")[2]
+
+    def has_said(self, text: str) -> bool:
+        """Since it was last started."""
+        return text in self.log.read_text(errors="replace").rpartition(STARTED)[2]
 
     async def kill(self) -> None:
         if self.is_alive():

@@ -12,7 +12,7 @@ from chaos.client import Client
 from chaos.evidence import SESSIONS, Evidence, collect, left_on_nodes
 from chaos.faults import Faults, keep_up
 from chaos.judge import Finding, judge
-from chaos.plan import NODES, Plan
+from chaos.plan import NODES, SERVERS, Plan
 from chaos.processes import until
 from chaos.tally import tally
 from chaos.world import World, open_world
@@ -77,6 +77,8 @@ async def _wait_closed(world: World) -> None:
 async def _settle(world: World, seconds: float) -> list[str]:
     """What is left once there was time to clean up; then everything is stopped as an operator would."""
     await until(lambda: not left_on_nodes(world), seconds)
+    # The last fault may have been a kill: what is still at its imports ends with the signal, as any program does.
+    await until(lambda: all(world.processes[name].has_said("serves at") for name in SERVERS), START_SECONDS)
     left = left_on_nodes(world)
     for name in reversed(world.processes):
         code = await world.processes[name].stop()
