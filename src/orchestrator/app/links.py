@@ -239,6 +239,8 @@ def _sort_ended(found: _Sorted, row: AttemptRow, named: bool) -> None:
     if named:
         found.kill.append(_ref(row))
         found.occupied.append(_occupied(row))
+    elif row.accepted_at is None:  # it may be about to take what it was sent on its last link: it is asked
+        found.occupied.append(_occupied(row))
     else:
         row.stopped_at = now()
         found.changed.append(row)
