@@ -81,6 +81,7 @@ def test_nothing_is_caught_broadly_but_at_the_boundaries() -> None:
 
     boundaries = {
         "orchestrator/links/serve.py",  # one node's link
+        "orchestrator/api/connection.py",  # one client's connection
         "node_agent/runner.py",  # one job on a node
         "orchestrator/cli/main.py",  # a command of the client ends, and a bug has an exit code of its own
     }

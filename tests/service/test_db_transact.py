@@ -162,6 +162,20 @@ async def test_work_that_takes_too_long_is_cut_and_its_connection_with_it(things
     await assert_whole(things)
 
 
+async def test_what_is_cut_holds_its_locks_no_longer(things: Database) -> None:
+    async def late(conn: Connection) -> None:
+        await add(conn, (1, 0))
+        await conn.execute("SELECT pg_sleep(4.5)")
+        await conn.execute("SELECT pg_sleep(60)")  # the server's own limit begins here, and is 6 s
+
+    with pytest.raises(DatabaseAway):
+        await things.transact(late)
+    with trio.fail_after(3):
+        while await things.read(lambda conn: conn.fetchval(BACKENDS)):  # noqa: ASYNC110 - it waits for the server
+            await trio.sleep(0.05)
+    await assert_whole(things)
+
+
 async def test_a_deadlock_is_run_again(things: Database) -> None:
     await things.transact(lambda conn: add(conn, (1, 0), (2, 0)))
     runs = 0

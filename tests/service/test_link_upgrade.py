@@ -5,6 +5,7 @@ from functools import partial
 
 import h11
 import pytest
+import trio
 from quart_trio import QuartTrio
 
 from http_client import Answer, raw_client, serving
@@ -33,7 +34,7 @@ async def nothing(items: Sequence[object]) -> list[Exception]:
 def make_app(db: Database, registry: Registry) -> QuartTrio:
     settings = load_settings(jwt_secret=SECRET, node_registration_psk=PSK)
     links = Links(db, new_id())
-    parts = links, Batcher(nothing), Batcher(nothing), registry, 10.0, (lambda: None), (lambda: None)
+    parts = links, Batcher(nothing), (lambda _node, _link: None), registry, 10.0, (lambda: None), (lambda: None)
     return build_app(settings, db, registry, partial(LinkService, *parts))  # type: ignore[arg-type]
 
 
@@ -107,3 +108,56 @@ async def test_a_link_finds_its_configuration_up_to_date(db: Database, registry:
         assert (await upgrade(port, registered.token.text)).status == 101
         assert (await upgrade(port, registered.token.text)).status == 101
     assert await sql(db, "SELECT count(*) FROM node_configs") == [(2,)]
+
+
+HEAD = (
+    b"GET /v1/nodes/link HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\n"
+)
+KEY = b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: node-link.v1\r\n"
+FRAME = bytes([0x81, 0x82, 0, 0, 0, 0]) + b"{}"
+
+
+async def until_hung_up(port: int, *pieces: bytes) -> bytes:
+    """What a client that sends these gets before the connection is closed."""
+    said = b""
+    async with raw_client(port) as client:
+        for piece in pieces:
+            await client.send(piece)
+        with trio.fail_after(10):
+            while data := await client.stream.receive_some():
+                said += data
+    return said
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Sec-WebSocket-Protocol: node-link.v1\xff\r\n",
+        b"Sec-WebSocket-Extensions: \xff\r\n",
+        b"Sec-WebSocket-Key: \xff\r\n",
+    ],
+)
+async def test_an_upgrade_with_bytes_beyond_ascii_is_refused(db: Database, registry: Registry, header: bytes) -> None:
+    async with serving(make_app(db, registry)) as port:
+        assert (await until_hung_up(port, HEAD + KEY + header + b"\r\n")).startswith(b"HTTP/1.1 400")
+        assert (await upgrade(port, None)).status == 401  # the service goes on
+
+
+async def test_an_upgrade_that_is_none_is_refused_and_hung_up_on(db: Database, registry: Registry) -> None:
+    async with serving(make_app(db, registry)) as port:
+        assert (await until_hung_up(port, HEAD + b"\r\n")).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_frame_before_the_upgrade_is_accepted_ends_only_its_connection(
+    db: Database, registry: Registry, together: bool
+) -> None:
+    registered = await Registration(db, Tokens(SECRET), NodeConfigs(db, ConfigRules()), PSK).register(
+        Application(report(), PSK), "http://cp"
+    )
+    head = HEAD + KEY + f"Authorization: Bearer {registered.token.text}\r\n\r\n".encode()
+    async with serving(make_app(db, registry)) as port:
+        said = await until_hung_up(port, *([head + FRAME] if together else [head, FRAME]))
+        assert said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 101"))  # apart, it may come after all
+        assert (await upgrade(port, registered.token.text)).status == 101

@@ -229,6 +229,7 @@ class Runner:
 
     def _settled(self, batch: Sequence[Attempt], ticket: Ticket) -> None:
         """They are on disk, but for those that found no room."""
+        batch = [attempt for attempt in batch if attempt.stage is Stage.TAKING]  # an agent that stops ends some before
         self._taken([attempt for attempt in batch if attempt.ref.assignment_id not in ticket.refused])
         if ticket.refused:
             self._no_room([attempt for attempt in batch if attempt.ref.assignment_id in ticket.refused])

@@ -55,6 +55,8 @@ class ClientConnection(TCPServer):
             await self._serve()
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError) as group:
             log.debug("a connection broke", exc_info=group)
+        except* Exception:  # the boundary of one connection: logged whole, and the others go on
+            log.exception("a connection ended by an error")
         finally:
             await trio.aclose_forcefully(self.stream)
 
@@ -100,7 +102,7 @@ class ClientConnection(TCPServer):
     async def _leave(self, handover: Handover, intake: Intake) -> None:
         """By the app's task, its last act."""
         stream: Any = self.protocol.stream  # type: ignore[attr-defined]
-        if stream is None:  # the client is gone already
+        if stream is None or stream.closed or self._left is not None:  # gone, or refused by Hypercorn
             return
         self._left = Left(handover, intake, stream)
         self._reading.cancel()
@@ -236,6 +238,8 @@ class ClientProtocol(H11Protocol):
         if incoming and self._begun is not None and self._waiting is None and self.connection.our_state is h11.IDLE:
             self._waiting = trio.CancelScope(deadline=self._begun + self._limits.request_seconds)
             self.task_group.spawn(self._wait_for_headers, self._waiting)
+        if isinstance(self.stream, WSStream) and self.stream.closed:
+            await self.send(Closed())  # Hypercorn has refused the upgrade, and would leave the connection open
 
     async def _wait_for_headers(self, waiting: trio.CancelScope) -> None:
         with waiting:
@@ -265,7 +269,11 @@ class ClientProtocol(H11Protocol):
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
-        await super()._create_stream(request)
+        if any(not value.isascii() for name, value in request.headers if name.startswith(b"sec-websocket-")):
+            await self._answer_at_once(Problem(400, "a Sec-WebSocket header holds more than ASCII"))
+            await self.send(Closed())
+            return
+        await super()._create_stream(_without_extensions(request))
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """No other protocol is offered: an upgrade that is not a websocket is served as if it had not been asked."""
@@ -302,6 +310,14 @@ class ClientProtocol(H11Protocol):
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
         log.info("refused before it was a request: %s", problem.detail)
+
+
+def _without_extensions(request: h11.Request) -> h11.Request:
+    """Compression is not agreed on: a small frame that unpacks to a huge one would have no limit."""
+    kept = [(name, value) for name, value in request.headers if name != b"sec-websocket-extensions"]
+    if len(kept) == len(request.headers):
+        return request
+    return h11.Request(method=request.method, target=request.target, headers=kept, http_version=request.http_version)
 
 
 def _reason(status: int) -> bytes:

@@ -14,7 +14,7 @@ import trio
 from wsproto.connection import Connection, ConnectionState
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.utilities import LocalProtocolError
 
 HANDOVER = "cynode.handover"
 """The name among the extensions of an ASGI scope."""
@@ -41,7 +41,7 @@ class WebSocket:
         self._stream = stream
         self._connection = connection
         self._max_bytes = max_bytes
-        self._messages: deque[str | bytes] = deque(early)
+        self._early: deque[str | bytes] = deque(early)
         self._pieces: list[str | bytes] = [] if not begun else [begun]
         self._length = len(begun) if begun else 0
         self._sending = trio.Lock()
@@ -49,21 +49,21 @@ class WebSocket:
 
     async def receive(self) -> str | bytes:
         """The next message, in as many pieces as it may have come. Raises Gone. Cancelled, it has lost nothing."""
-        while not self._messages:
-            await self._take_events()
-            if self._messages:
-                break
-            try:
-                data = await self._stream.receive_some(READ_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise Gone("the connection broke") from error
-            if not data:
-                raise Gone("hung up")
-            try:
-                self._connection.receive_data(bytes(data))
-            except RemoteProtocolError as error:
-                raise Gone(str(error)) from error
-        return self._messages.popleft()
+        while not self._early:
+            event = next(self._connection.events(), None)
+            match event:
+                case None:
+                    await self._read()
+                case Message():
+                    whole = await self._join(event)
+                    if whole is not None:
+                        return whole
+                case Ping():
+                    await self._send(event.response())
+                case CloseConnection():
+                    await self._answer(event)
+                    raise Gone(f"the node closed it with {event.code} {event.reason or ''}".rstrip())
+        return self._early.popleft()
 
     async def send(self, text: str) -> None:
         """Raises Gone. Cancelled in the middle, the connection is of no use any more."""
@@ -78,33 +78,35 @@ class WebSocket:
                 while await self._stream.receive_some(READ_BYTES):
                     pass
 
-    async def _take_events(self) -> None:
+    async def _read(self) -> None:
         try:
-            for event in self._connection.events():
-                match event:
-                    case Message():
-                        await self._take(event)
-                    case Ping():
-                        await self._send(event.response())
-                    case CloseConnection():
-                        if self._connection.state is ConnectionState.REMOTE_CLOSING:
-                            await self._send(event.response())
-                        raise Gone(f"closed with {event.code} {event.reason or ''}".rstrip())
-        except RemoteProtocolError as error:
-            with suppress(Gone):
-                await self._send(CloseConnection(CloseReason.PROTOCOL_ERROR))
-            raise Gone(str(error)) from error
+            data = await self._stream.receive_some(READ_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise Gone("the connection broke") from error
+        if not data:
+            raise Gone("the node hung up")
+        self._connection.receive_data(bytes(data))
 
-    async def _take(self, event: Message[Any]) -> None:
+    async def _join(self, event: Message[Any]) -> str | bytes | None:
+        """The message that this piece completes."""
         self._length += len(event.data)
         if self._length > self._max_bytes:
             await self.close(CloseReason.MESSAGE_TOO_BIG, "")
-            raise Gone("a message was too long")
+            raise Gone(f"a message of more than {self._max_bytes} bytes")
         self._pieces.append(event.data)
-        if event.message_finished:
-            pieces, self._pieces, self._length = self._pieces, [], 0
-            whole: Any = pieces[0] if len(pieces) == 1 else type(pieces[0])().join(pieces)  # type: ignore[arg-type]
-            self._messages.append(whole if isinstance(whole, str) else bytes(whole))
+        if not event.message_finished:
+            return None
+        pieces, self._pieces, self._length = self._pieces, [], 0
+        whole: Any = pieces[0] if len(pieces) == 1 else type(pieces[0])().join(pieces)  # type: ignore[arg-type]
+        return whole if isinstance(whole, str) else bytes(whole)
+
+    async def _answer(self, goodbye: CloseConnection) -> None:
+        """To the peer's own, or to frames that are none: wsproto reads those as a goodbye that we are to say."""
+        if self._connection.state is ConnectionState.REMOTE_CLOSING:
+            await self._send(goodbye.response())
+        elif self._connection.state is ConnectionState.OPEN:
+            await self.close(goodbye.code, goodbye.reason or "")
+            raise Gone(f"the node broke the protocol of websockets: {goodbye.reason or goodbye.code}")
 
     async def _send(self, event: Any) -> None:
         async with self._sending:

@@ -1,15 +1,16 @@
 """Which requirements each node meets, remembered from claim to claim: only what is new is looked at. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+from weakref import WeakValueDictionary
 
 from orchestrator.domain.ids import NodeId
 from orchestrator.domain.selection import NodeAbility
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class _Able:
     ability: NodeAbility
     seen: int = 0
@@ -23,6 +24,7 @@ class AbleSets:
     def __init__(self) -> None:
         self.requirements: dict[int, Mapping[str, Any]] = {}
         self._of_node: dict[NodeId, _Able] = {}
+        self._shared: WeakValueDictionary[Hashable, _Able] = WeakValueDictionary()
 
     def learn(self, new: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         self.requirements.update(new)
@@ -39,4 +41,8 @@ class AbleSets:
         return able.meets
 
     def _alike(self, ability: NodeAbility) -> _Able:
-        return next((able for able in self._of_node.values() if able.ability == ability), None) or _Able(ability)
+        key = (frozenset(ability.labels.items()), ability.gpu, ability.runtimes, ability.refused)
+        found = self._shared.get(key)
+        if found is None:
+            found = self._shared[key] = _Able(ability)
+        return found

@@ -26,8 +26,8 @@ async def serve_link(channel: Channel, node_id: NodeId, slug: str, service: Link
         await Session(channel, node_id, slug, service, hello).run()
     except* LinkClose as group:
         why = _first(group)
-    except* ChannelClosed:
-        log.info("link closed by its node", extra={"node_slug": slug})
+    except* ChannelClosed as closed:
+        log.info("link ended: %s", closed.exceptions[0], extra={"node_slug": slug})
     except* DatabaseAway:
         log.warning("link closed: the database is away", extra={"node_slug": slug})
         why = LinkClose(CloseCode.TRY_ANOTHER, "the database is away")

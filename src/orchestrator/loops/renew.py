@@ -7,7 +7,7 @@ import trio
 
 from orchestrator.app.links import Links
 from orchestrator.domain.ids import LinkId, NodeId
-from orchestrator.links.registry import Registry
+from orchestrator.links.registry import Registry, lost
 
 MOST = 2000
 
@@ -48,4 +48,7 @@ class Renewals:
                 self._due = beats | self._due
                 raise
             self._succeeded()
-            self._registry.lost(not_mine)
+            for node, other in not_mine.items():
+                link = self._registry.get(node)
+                if link is not None and link.link_id == beats[node]:  # and has not dialled again meanwhile
+                    link.close(lost(other))

@@ -16,6 +16,7 @@ from orchestrator.store.dsn import connect_options
 
 IDLE_SECONDS = 300.0
 """A connection that was not needed for so long is closed."""
+END_SECONDS = 1.0
 MOST_UNITS = 50_000
 """One that has served so many is replaced, and with it what its backend has cached."""
 
@@ -55,6 +56,16 @@ class Connections:
             self._free.append(lent)
         if self._free and self._free[0].used_at < lent.used_at - IDLE_SECONDS:
             self._free.pop(0).raw.terminate()
+
+    async def end_backend(self, pid: int) -> None:
+        """Ends what a cut connection was running, which else goes on, with its locks, until the server's own limit."""
+        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            async with asyncio.timeout(END_SECONDS):
+                other = await asyncpg.connect(**self._options)
+                try:
+                    await other.execute("SELECT pg_terminate_backend($1)", pid)
+                finally:
+                    other.terminate()
 
     async def close(self) -> None:
         """Says goodbye on the idle ones, and cuts those that are still in use."""

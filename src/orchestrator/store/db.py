@@ -133,7 +133,9 @@ class _Unit(Generic[T]):
         except BaseException as error:
             self._lost = raw.is_closed()
             if not self._lost and (not isinstance(error, Exception) or raw.is_in_transaction()):
+                pid = raw.get_server_pid()
                 raw.terminate()
+                await self._connections.end_backend(pid)  # noqa: ASYNC102 - bounded, on asyncio's side
             raise
         finally:
             self._connections.give_back(lent)

@@ -132,12 +132,13 @@ class ContainerRuntime:
 
     def _start(self, job: JobToRun, path: Path, mark: str, uid: int | None) -> "_Box":
         folder = lay_out(path, job, uid, in_folder=True)
-        (folder.job / "init").write_bytes(_INIT)
-        (folder.job / "init").chmod(0o555)
+        init = folder.job / "init"
         bell = folder.job / "bell"
         cidfile = folder.job / "cid"
-        for old in (bell, cidfile):
+        for old in (init, bell, cidfile):
             old.unlink(missing_ok=True)
+        init.write_bytes(_INIT)
+        init.chmod(0o555)
         os.mkfifo(bell, 0o600)
         if uid is not None:
             os.chown(bell, uid, uid)
