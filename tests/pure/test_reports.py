@@ -165,6 +165,18 @@ def test_finished_waits_for_the_bytes_that_it_names_and_the_same_gap_again_is_a_
     assert (row.job.status, row.job.error) == (JobStatus.FAILED, "bad_report")
 
 
+def test_a_gap_that_is_met_again_is_kept_whatever_is_committed_with_it() -> None:
+    """Else the end, in a commit of its own, would not know that the report is bad, and be a gap itself, for ever."""
+    row = attempt()
+    late = Output(REF, AT, "stdout", 9, b"x")
+    assert apply(row, late) == [Verdict.GAP]
+    again = Ledger({ASSIGNMENT: row})
+    assert again.apply(late)[0] is Verdict.DROPPED
+    assert again.changed == {ASSIGNMENT: row}
+    assert apply(row, finished(stdout_length=10)) == [Verdict.APPLIED]
+    assert (row.job.status, row.job.error) == (JobStatus.FAILED, "bad_report")
+
+
 def test_output_may_overlap_and_may_not_leave_a_gap() -> None:
     row = attempt()
     ledger = Ledger({ASSIGNMENT: row})

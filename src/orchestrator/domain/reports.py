@@ -119,8 +119,9 @@ class Ledger:
         row = self.rows.get(fact.ref.assignment_id)
         if row is None or (row.job_id, row.attempt) != (fact.ref.job_id, fact.ref.attempt):
             return Verdict.DROPPED, "no such assignment of this node"
+        bad_before = row.bad_report
         verdict, reason = self._judge(row, fact)
-        if verdict in (Verdict.APPLIED, Verdict.GAP) or isinstance(fact, BadRecord):
+        if verdict in (Verdict.APPLIED, Verdict.GAP) or row.bad_report != bad_before:
             self.changed[row.assignment_id] = row
         return verdict, reason
 
