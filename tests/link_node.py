@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -72,8 +72,8 @@ class FakeLink:
                 assert self.closed is None, f"closed with {self.closed} while {kind} was awaited"
                 await self._news.wait()
 
-    async def hear_close(self) -> tuple[int, str]:
-        with trio.fail_after(10):
+    async def hear_close(self, seconds: float = 10) -> tuple[int, str]:
+        with trio.fail_after(seconds):
             while self.closed is None:
                 await self._news.wait()
             return self.closed
@@ -111,6 +111,13 @@ class FakeLink:
 
     async def beat_as_before(self, **fields: Any) -> None:
         await self.say("heartbeat", held=self.held, **fields)
+
+    async def keep_beating(self) -> None:
+        """Until the link ends."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self.beat_as_before()
+                await trio.sleep(1)
 
     async def assigned(self) -> Json:
         """The next job; several may come in one frame."""

@@ -261,7 +261,9 @@ async def test_a_disabled_node_stops_all_and_loses_its_link(world: LinkWorld) ->
     await world.nodes.disable("n1")
     await link.hear("stop_all")
     await link.acked(await link.report("jobs.finished", finished(job, outcome="handed_back", exit_code=None)))
-    assert (await link.hear_close())[0] == 1008
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.keep_beating)  # silence would end it, too
+        assert (await link.hear_close(20))[0] == 1008, link.messages
     assert await world.job_row() == ("queued", 0, None)
     assert await world.rows.sql("SELECT link_id, lease FROM node_links") == [{"link_id": None, "lease": "free"}]
 
