@@ -1,5 +1,6 @@
 """Real sandboxes for tests: podman with an image made of busybox, bubblewrap, and plain processes."""
 
+import ctypes
 import io
 import os
 import shutil
@@ -31,6 +32,9 @@ def missing(what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(what)
     pytest.skip(what)
+
+
+PR_SET_CHILD_SUBREAPER = 36
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +81,15 @@ def mounts() -> Iterator[Path]:
 
 
 @pytest.fixture
-def world(mounts: Path) -> Iterator[SandboxWorld]:
+def subreaper() -> Iterator[None]:
+    """For one test: whoever stays one collects the zombies of other tests."""
     become_subreaper()
+    yield
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@pytest.fixture
+def world(mounts: Path, subreaper: None) -> Iterator[SandboxWorld]:  # noqa: ARG001 - it is one meanwhile
     processes, state_id = Processes(), uuid4().hex
     try:
         cgroups = find_cgroups(state_id)

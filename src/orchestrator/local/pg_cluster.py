@@ -166,6 +166,21 @@ def is_ready(cluster: Cluster, pid: int) -> bool:
     return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
 
 
+def disown_dead(cluster: Cluster) -> None:
+    """For a killed server that nobody reaps, as where pid 1 takes no orphans: to the next one it seems to run still.
+
+    PostgreSQL takes lock files with its parent's pid for stale ones, and then looks whether its memory is in use.
+    """
+    for lock in (cluster.data / "postmaster.pid", *cluster.socket_folder.glob(".s.PGSQL.*.lock")):
+        try:
+            first, newline, rest = lock.read_text().partition("\n")
+            state = Path(f"/proc/{int(first)}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, ValueError):
+            continue
+        if state == "Z":
+            lock.write_text(f"{os.getpid()}{newline}{rest}")
+
+
 def what_it_said(cluster: Cluster, since: int) -> str:
     with cluster.log.open("rb") as log:
         log.seek(since)

@@ -81,6 +81,7 @@ class _Attempts:
 
     def _begin(self) -> None:
         self._said = self._cluster.log.stat().st_size if self._cluster.log.exists() else 0
+        pg_cluster.disown_dead(self._cluster)
         self.process = self._start()
 
     def is_ready(self) -> bool:
