@@ -45,6 +45,9 @@ class Client:
         length = _length(head)
         while len(rest) < length:
             rest += self._receive(self._socket)
+        if b"\r\nconnection: close" in head.lower():  # after a thousand requests, say
+            self._socket.close()
+            self._socket = None
         return int(head[9:12]), rest
 
     def events(self, path: str) -> Iterator[tuple[str, dict[str, Any], int]]:

@@ -287,3 +287,9 @@ async def test_a_wire_that_falls_silent_during_commit_is_given_up(far: tuple[Pro
         await db.transact(lambda conn: add(conn, (1, 1)))
     proxy.mend()
     assert await count(db) == 1
+
+
+@pytest.mark.parametrize("query", ["SELECT 1 FROM jobs_of_tomorrow", "SELECT of_tomorrow FROM things"])
+async def test_a_schema_that_is_not_there_yet_is_waited_for_and_named(things: Database, query: str) -> None:
+    with pytest.raises(DatabaseAway, match="run `cynode migrate up`"):
+        await things.commit_one(lambda conn: conn.execute(query))

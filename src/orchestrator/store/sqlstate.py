@@ -9,6 +9,9 @@ AWAY_CLASSES = ("08", "28", "53", "57P", "58")
 AWAY = frozenset({"25006", "3D000", "57014"})
 """A standby that cannot write, a database not made yet, a statement that ran into its time limit."""
 
+NO_SCHEMA = frozenset({"3F000", "42P01", "42703"})
+"""A table or a column that this code counts on is not there: nothing can be stored before the schema is migrated."""
+
 
 def sqlstate_of(error: BaseException) -> str:
     return str(getattr(error, "sqlstate", None) or "")
@@ -22,6 +25,8 @@ def translate(error: BaseException, *, committing: bool, lost: bool) -> Exceptio
     state = sqlstate_of(error)
     if state.startswith(("22", "23")):
         return BadData(str(error), state, getattr(error, "constraint_name", None))
+    if state in NO_SCHEMA:
+        return DatabaseAway(f"the database lacks the schema of this code ({error}): run `cynode migrate up`")
     away = lost or state in AWAY or state.startswith(AWAY_CLASSES) or isinstance(error, OSError)
     if not away:
         return None
