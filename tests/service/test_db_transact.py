@@ -90,7 +90,7 @@ async def test_what_the_database_refuses_is_bad_data(things: Database) -> None:
 
 async def test_a_mistake_in_the_sql_is_not_hidden(things: Database) -> None:
     with pytest.raises(Exception, match="nosuch") as caught:
-        await things.transact(lambda conn: conn.execute("SELECT * FROM nosuch"))
+        await things.transact(lambda conn: conn.execute("SELECT nosuch FROM things"))
     assert not isinstance(caught.value, (DatabaseAway, BadData))
 
 
@@ -289,7 +289,6 @@ async def test_a_wire_that_falls_silent_during_commit_is_given_up(far: tuple[Pro
     assert await count(db) == 1
 
 
-@pytest.mark.parametrize("query", ["SELECT 1 FROM jobs_of_tomorrow", "SELECT of_tomorrow FROM things"])
-async def test_a_schema_that_is_not_there_yet_is_waited_for_and_named(things: Database, query: str) -> None:
+async def test_a_schema_that_is_not_there_yet_is_waited_for_and_named(things: Database) -> None:
     with pytest.raises(DatabaseAway, match="run `cynode migrate up`"):
-        await things.commit_one(lambda conn: conn.execute(query))
+        await things.commit_one(lambda conn: conn.execute("SELECT 1 FROM jobs_of_tomorrow"))

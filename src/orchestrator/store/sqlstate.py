@@ -9,8 +9,8 @@ AWAY_CLASSES = ("08", "28", "53", "57P", "58")
 AWAY = frozenset({"25006", "3D000", "57014"})
 """A standby that cannot write, a database not made yet, a statement that ran into its time limit."""
 
-NO_SCHEMA = frozenset({"3F000", "42P01", "42703"})
-"""A table or a column that this code counts on is not there: nothing can be stored before the schema is migrated."""
+NO_SCHEMA = frozenset({"3F000", "42P01"})
+"""A table that this code counts on is not there: nothing can be stored before the schema is migrated."""
 
 
 def sqlstate_of(error: BaseException) -> str:
