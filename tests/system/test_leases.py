@@ -183,7 +183,7 @@ async def test_a_copied_state_folder_displaces_the_agent_that_has_the_older_link
 
 async def test_a_deleted_spool_costs_its_open_attempts_a_try(world: World) -> None:
     _, _, node = await world.start("n1", control=LONG_LEASE)
-    task = await world.submit("[ $CYNODE_ATTEMPT = 2 ] && exit; echo begun; sleep 600")
+    task = await world.submit("[ $CYNODE_ATTEMPT -gt 1 ] && exit; echo begun; sleep 600")
     await world.wait_output(task, "begun")
     await node.kill()
     shutil.rmtree(world.folder / "n1" / "spool")
