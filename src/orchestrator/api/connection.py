@@ -27,10 +27,10 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from orchestrator.api.handover import HANDOVER, HandedOver, Handover
 from orchestrator.api.intake import INTAKE, Intake
 from orchestrator.api.limits import Limits
 from orchestrator.api.problems import PROBLEM_JSON, Problem, reason_phrase
-from orchestrator.api.websocket import HANDOVER, Handover, WebSocket
 
 LINGER_SECONDS = 2.0
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class ClientConnection(TCPServer):
         self._idle = trio.CancelScope(deadline=trio.current_time() + config.keep_alive_timeout)
         self._turned_idle = trio.Event()
         self._reading = trio.CancelScope()
-        self._left: Left | None = None
+        self._left: HandedOver | None = None
 
     async def run(self) -> None:
         """A connection that breaks ends alone; the errors named are those that a client can cause."""
@@ -104,7 +104,7 @@ class ClientConnection(TCPServer):
         stream: Any = self.protocol.stream  # type: ignore[attr-defined]
         if stream is None or stream.closed or self._left is not None:  # gone, or refused by Hypercorn
             return
-        self._left = Left(handover, intake, stream)
+        self._left = HandedOver(handover, intake, stream)
         self._reading.cancel()
         await self._left.collect()
 
@@ -148,43 +148,6 @@ class ClientConnection(TCPServer):
                 pass
 
 
-class Left:
-    """A websocket between the machinery that accepted it and the one that serves it."""
-
-    def __init__(self, handover: Handover, intake: Intake, stream: WSStream) -> None:
-        self._handover = handover
-        self._intake = intake
-        self._stream = stream
-        self._early: list[str | bytes] = []
-        self._collecting = trio.CancelScope()
-
-    async def collect(self) -> None:
-        """What the reader still brings, which else would wait for somebody to take it."""
-        with self._collecting:
-            while not self._intake.gone:
-                self._take(await self._intake.receive())
-
-    def reading_ended(self) -> None:
-        self._collecting.cancel()
-
-    async def serve(self, stream: trio.SocketStream, max_bytes: int) -> None:
-        for event in self._intake.rest():
-            self._take(event)
-        if self._intake.gone:
-            return
-        begun = self._stream.buffer.value
-        pieces = None if begun is None else begun.getvalue()
-        websocket = WebSocket(stream, self._stream.connection, max_bytes, self._early, pieces)
-        serve = self._handover.serve
-        del self._stream, self._intake, self._handover
-        await serve(websocket)
-
-    def _take(self, event: dict[str, Any]) -> None:
-        if event["type"] == "websocket.receive":
-            text = event.get("text")
-            self._early.append(event["bytes"] if text is None else text)
-
-
 class AppTasks(TaskGroup):
     def __init__(self, leave: Callable[[Handover, Intake], Awaitable[None]]) -> None:
         super().__init__()
@@ -196,7 +159,6 @@ class AppTasks(TaskGroup):
         extensions = scope.setdefault("extensions", {})
         extensions[INTAKE] = intake
         handover = extensions[HANDOVER] = Handover()
-
         receive = intake.receive if scope["type"] == "http" else intake.receive_no_message
 
         async def send_or_leave(message: Any) -> None:

@@ -1,23 +1,16 @@
-"""One accepted websocket, served by the task of its connection, on its stream.
-
-Hypercorn and Quart keep some eight tasks and four queues for a websocket, which cost more than all that a quiet one
-ever says. So they do what they are good at, the upgrade: who asks, what is refused, the answer. Then it is handed over.
-"""
+"""One accepted websocket on its stream, without tasks of its own: whoever serves it reads and sends."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-import structlog
 import trio
 from wsproto.connection import Connection, ConnectionState
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
-HANDOVER = "cynode.handover"
-"""The name among the extensions of an ASGI scope."""
 READ_BYTES = 64 << 10
 LINGER_SECONDS = 1.0
 
@@ -122,29 +115,3 @@ class WebSocket:
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise Gone("the connection broke") from error
             self._torn = False
-
-
-Serve = Callable[[WebSocket], Awaitable[None]]
-
-
-class Handover:
-    """How the app of a websocket leaves it to its connection: it accepts, names who serves, and returns."""
-
-    def __init__(self) -> None:
-        self._serve: Serve | None = None
-        self._context: Mapping[str, Any] = {}
-
-    @property
-    def is_wanted(self) -> bool:
-        return self._serve is not None
-
-    def to(self, serve: Serve) -> None:
-        """`serve` runs once the app has returned, and the connection is closed when it does."""
-        self._serve = serve
-        self._context = structlog.contextvars.get_contextvars()
-
-    async def serve(self, websocket: WebSocket) -> None:
-        """By the connection's own task, which logs from here on under the ids of the request."""
-        assert self._serve is not None
-        structlog.contextvars.bind_contextvars(**self._context)
-        await self._serve(websocket)

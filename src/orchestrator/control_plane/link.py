@@ -7,8 +7,9 @@ from typing import cast
 from quart import Blueprint, Response, websocket
 
 from node_link.messages import SUBPROTOCOL
+from orchestrator.api.handover import HANDOVER, Handover
 from orchestrator.api.problems import PROBLEM_JSON, problem_of
-from orchestrator.api.websocket import HANDOVER, Gone, Handover, WebSocket
+from orchestrator.api.websocket import Gone, WebSocket
 from orchestrator.domain.errors import AppError, DatabaseAway, Invalid, Unavailable
 from orchestrator.domain.ids import NodeId
 from orchestrator.links.channel import ChannelClosed
